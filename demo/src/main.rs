@@ -1,0 +1,2 @@
+//! The whole of Speedwell in one process.
+fn main() {}

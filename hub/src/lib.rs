@@ -1,0 +1,1 @@
+//! The hub: takes batches, stores each record once, confirms it, serves live and past speeds.

@@ -1,0 +1,1 @@
+//! Hangs the rooms together.

@@ -1,0 +1,1 @@
+//! Opens what a board has.

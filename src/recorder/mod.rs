@@ -1,0 +1,1 @@
+//! Readings become samples, samples become records.

@@ -1,0 +1,126 @@
+//! What a sensor says, out of what it sends.
+//!
+//! In      edges, CAN frames and serial bytes with the boot time they came at, from `board` or a recording.
+//! Out     [`Reading`]s: a value with its uncertainty and quality, or a named reason why there is none.
+//! Keeps   a few bytes of state a sensor; reads no clock, opens no file: the same bytes give the same readings.
+//! Imports `clock`, the wire's words. No Linux in here.
+
+use std::time::Duration;
+
+use speedwell_wire::{NoData, Quality, Quantity};
+
+use crate::clock::BootNs;
+
+/// A measured value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Value {
+    /// In the unit of the channel's quantity.
+    pub value: f64,
+    /// One standard deviation, same unit; NaN never, 0 where nothing is known.
+    pub uncertainty: f64,
+    /// How far it can be trusted.
+    pub quality: Quality,
+}
+
+/// What a sensor says of one of its channels at one time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// Index into the sensor's [`Sensor::channels`].
+    pub channel: usize,
+    /// The time the value is true for; for a pulse sensor inside the window, not at its end.
+    pub t: BootNs,
+    /// The value, or why there is none.
+    pub value: Result<Value, NoData>,
+}
+
+/// A channel of a sensor, as it will stand in the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelSpec {
+    /// What is measured.
+    pub quantity: Quantity,
+    /// One step of a value in 1e-9 of the unit.
+    pub resolution_nano: u64,
+    /// Report period.
+    pub period: Duration,
+}
+
+/// Counters every sensor keeps; they only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Edges, frames or sentences taken.
+    pub inputs: u64,
+    /// Known lost on the way: kernel overflow, merged interrupts.
+    pub lost: u64,
+    /// Suspected lost: a hole the phase has to confirm.
+    pub suspected: u64,
+    /// Put back by the estimator.
+    pub repaired: u64,
+    /// Refused as impossible, damaged or badly formed.
+    pub rejected: u64,
+}
+
+/// What all sensors have in common. The way in differs: edges, frames, bytes.
+pub trait Sensor {
+    /// The channels, fixed for the sensor's life.
+    fn channels(&self) -> &[ChannelSpec];
+    /// Says what there is to say at `now`; called at least once a report period, also when nothing came in.
+    fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>);
+    /// What was taken, lost and refused so far.
+    fn counters(&self) -> Counters;
+}
+
+/// Which way the level went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EdgeKind {
+    /// Low to high.
+    Rising,
+    /// High to low.
+    Falling,
+}
+
+/// Who put the time on an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StampSource {
+    /// The kernel, in the interrupt.
+    Interrupt,
+    /// This program, when it saw the level change.
+    Polled,
+    /// A recording or a simulation.
+    Recorded,
+}
+
+/// One edge, stamped by whoever saw it first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// When, CLOCK_BOOTTIME.
+    pub t: BootNs,
+    /// Index of the line in its capture.
+    pub line: usize,
+    /// Which way.
+    pub kind: EdgeKind,
+    /// The request's sequence number, counted in the interrupt where there are two lines or more; 0 when unknown.
+    pub seqno: u32,
+    /// The line's sequence number; 0 when unknown.
+    pub line_seqno: u32,
+}
+
+/// Where edges come from: gpiocdev on Linux, a polled pin, a recording, a simulation, a timer capture on a controller.
+pub trait EdgeCapture: Send {
+    /// Why edges stopped coming; ends the capture.
+    type Error: std::error::Error + Send + Sync + 'static;
+    /// Waits at most `timeout` and appends what came, in order, to `edges` without allocating when it has room.
+    fn next_batch(&mut self, timeout: Duration, edges: &mut Vec<Edge>) -> Result<(), Self::Error>;
+    /// Who stamps.
+    fn stamp_source(&self) -> StampSource;
+    /// The highest edge rate, Hz, that is worth believing; `None` when the kernel's stamps set no such limit.
+    fn trusted_rate_hz(&self) -> Option<f64>;
+}
+
+/// A CAN frame with its time: embedded-can carries none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimedFrame<F> {
+    /// When it was received, CLOCK_BOOTTIME.
+    pub t: BootNs,
+    /// The frame.
+    pub frame: F,
+}

@@ -1,0 +1,1 @@
+//! Keeps records on disk until the far end has stored them.

@@ -1,0 +1,1 @@
+//! Replicates the log to the hub over MQTT.

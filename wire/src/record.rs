@@ -1,0 +1,170 @@
+//! What a gateway keeps: the records of its log.
+
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+use crate::id::ManifestHash;
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// A block of samples of many channels over about a second.
+    Samples(Samples),
+    /// Something that happened.
+    Event(Event),
+    /// A mapping of boot time to UTC.
+    Clock(ClockFix),
+    /// Records or samples that had to be shed.
+    Loss(Loss),
+}
+
+/// A block of samples. The columns are inside `block`; see [`crate::block`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
+    /// The manifest the channel numbers and integers are read with.
+    pub manifest: ManifestHash,
+    /// Number of the boot the times belong to.
+    pub boot: u32,
+    /// The columns, encoded by [`crate::block::encode`].
+    pub block: Vec<u8>,
+}
+
+/// How far a sample can be trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quality {
+    /// Measured; the uncertainty holds.
+    #[default]
+    Good,
+    /// Not measured but bounded or extrapolated from what was, as between the last pulse and a confirmed stop.
+    Estimated,
+    /// Measured, but input was lost, repaired or rejected in its window.
+    Degraded,
+    /// A confirmed standstill: the value is zero because nothing moves, not because nothing is heard.
+    Stopped,
+}
+
+/// Why there is no value. Never a silent zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoData {
+    /// Nothing has been heard since the sensor was opened.
+    Silent,
+    /// Something was heard once, too long ago to still be said.
+    Stale,
+    /// The far end says that it has no value (J1939 0xFF, an empty field).
+    NotAvailable,
+    /// The far end says that its sensor is in error (J1939 0xFE).
+    SensorError,
+    /// A satellite receiver without a fix.
+    NoFix,
+    /// The sensor could not be opened or stopped working.
+    Fault,
+    /// A value outside what the sensor can measure.
+    OutOfRange,
+}
+
+/// Something that happened, with its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Number of the boot `t_ns` belongs to.
+    pub boot: u32,
+    /// When, CLOCK_BOOTTIME ns.
+    pub t_ns: u64,
+    /// The sensor concerned, if it concerns one.
+    pub sensor: Option<String>,
+    /// What.
+    pub kind: EventKind,
+    /// Particulars in words for a person; at most [`Event::MAX_DETAIL`] bytes.
+    pub detail: String,
+}
+
+impl Event {
+    /// Longest detail, in bytes: a message from a library must not fill the log.
+    pub const MAX_DETAIL: usize = 512;
+}
+
+/// The kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The agent started; detail says version, boot id and how the last run ended.
+    Started,
+    /// The agent stopped on request.
+    Stopped,
+    /// A sensor failed or went silent; detail gives the named reason.
+    SensorFault,
+    /// A sensor is well again.
+    SensorRecovered,
+    /// Real time was stepped; detail says by how much.
+    ClockStep,
+    /// The spool found damage or changed the place it writes to.
+    Spool,
+    /// No confirmation came for a while; detail names the records.
+    Unconfirmed,
+    /// The configuration in force changed.
+    Configuration,
+}
+
+/// Where a clock fix comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockSource {
+    /// Nobody vouches for the clock: shown, never believed.
+    Untrusted,
+    /// The kernel says it is synchronised.
+    Ntp,
+    /// A satellite receiver.
+    Gnss,
+    /// A battery-backed clock that was set by us.
+    Rtc,
+}
+
+/// A mapping of boot time to UTC: `utc(t) = utc_ns + (t - boot_ns) * (1 + rate_ppb / 1e9)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockFix {
+    /// Number of the boot.
+    pub boot: u32,
+    /// CLOCK_BOOTTIME ns at which the mapping was taken.
+    pub boot_ns: u64,
+    /// UTC at that instant, ns since 1970.
+    pub utc_ns: i64,
+    /// One standard uncertainty of `utc_ns`, ns.
+    pub uncertainty_ns: u64,
+    /// How much faster UTC runs than boot time, in 1e-9.
+    pub rate_ppb: i32,
+    /// Who vouches for it.
+    pub source: ClockSource,
+}
+
+/// A hole, declared. In the place of shed records it has their sequence numbers (see [`crate::batch::Entry::span`]);
+/// samples shed before they got a sequence number are told by a loss record with a number of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Why.
+    pub reason: LossReason,
+    /// Records shed; 0 when the samples never became a record.
+    pub records: u64,
+    /// Samples shed, as far as they could be counted.
+    pub samples: u64,
+    /// The boot and the first and last boot time (ns) of what was shed, where known.
+    pub from: Option<(u32, u64)>,
+    /// See `from`.
+    pub until: Option<(u32, u64)>,
+}
+
+/// Why something was shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossReason {
+    /// The spool was full and the oldest records had to go.
+    SpoolFullOldest,
+    /// The spool was full and the newest records were refused.
+    SpoolFullNewest,
+    /// Records could not be read back from the disk.
+    Damaged,
+    /// A sensor produced faster than the agent could keep.
+    Overrun,
+    /// A record too large for the broker or the hub was set aside.
+    TooLarge,
+}
