@@ -1,0 +1,221 @@
+//! The asynchronous handle, and the one thread that owns the store behind it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::JoinHandle,
+};
+
+use speedwell_wire::{LogId, Manifest, ManifestHash, Record, Seq};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use super::{
+    codec,
+    disk_log::DiskLog,
+    error::{Confirmed, OpenError, SpoolError},
+    memory::Memory,
+    options::Options,
+    stats::{Opened, Place, Stats},
+    store::{Store, Stored},
+    writer::Writer,
+};
+
+/// Commands that may wait for the writer thread. Each append carries about a second of records: more than this many
+/// waiting means that the disk is seconds behind, and then the callers have to wait.
+const COMMANDS_MAX: usize = 32;
+/// Notices kept for somebody to take; older ones go.
+const NOTICES_MAX: usize = 32;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, SpoolError>>;
+
+/// What the handle asks of the writer thread.
+pub(super) enum Command {
+    Append(Vec<(Record, Vec<u8>)>, Reply<Range<Seq>>),
+    Flush(Reply<Seq>),
+    Read(Seq, usize, Reply<Vec<Stored>>),
+    Confirm(Seq, Reply<Confirmed>),
+    KeepManifest(Manifest, Reply<ManifestHash>),
+    Close(Reply<()>),
+}
+
+/// What the writer thread lets everybody see without asking.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    pub(super) stats: Stats,
+    pub(super) notices: VecDeque<String>,
+    pub(super) manifests: BTreeMap<ManifestHash, Manifest>,
+}
+
+impl Shown {
+    pub(super) fn notice(&mut self, notice: String) {
+        self.notices.push_back(notice);
+        while self.notices.len() > NOTICES_MAX {
+            self.notices.pop_front();
+        }
+    }
+}
+
+/// Locks what is shown. A panic while it was held leaves plain numbers behind, good enough to show.
+pub(super) fn look(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A durable log of records. Cheap to clone; the writer thread ends with the last clone, or with [`Spool::close`].
+#[derive(Clone, Debug)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` once dropping has begun.
+    commands: Option<mpsc::Sender<(Command, OwnedSemaphorePermit)>>,
+    room: Arc<Semaphore>,
+    shown: Arc<Mutex<Shown>>,
+    durable: watch::Receiver<Seq>,
+    log: watch::Receiver<LogId>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Spool {
+    /// Opens the spool of `options`, or makes it. Damage is set aside and told in [`Opened::findings`]; it never keeps
+    /// the agent from starting. Blocks for as long as the disk takes, up to a few hundred milliseconds after a crash.
+    pub fn open(options: Options) -> Result<(Self, Opened), OpenError> {
+        options.check()?;
+        match DiskLog::open(&options) {
+            Ok((store, opened)) => Self::start(options, Box::new(store), opened),
+            Err(error) if options.fallback_to_memory && !error.is_mistake() => Self::start_in_memory(options, &error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The memory twin behind the same handle: for tests, and for a demonstration that must leave nothing behind.
+    pub fn in_memory(options: Options) -> Result<(Self, Opened), OpenError> {
+        let store = Memory::new(super::random_log_id(), options.memory_max);
+        let opened = Opened::in_memory(store.log_id(), Vec::new());
+        Self::start(options, Box::new(store), opened)
+    }
+
+    fn start_in_memory(options: Options, error: &OpenError) -> Result<(Self, Opened), OpenError> {
+        let store = Memory::new(super::random_log_id(), options.memory_max);
+        let finding = format!("records are kept in memory only, in a log of their own ({}): {error}", store.log_id());
+        let opened = Opened::in_memory(store.log_id(), vec![finding]);
+        Self::start(options, Box::new(store), opened)
+    }
+
+    fn start(options: Options, store: Box<dyn Store>, opened: Opened) -> Result<(Self, Opened), OpenError> {
+        let (commands, inbox) = mpsc::channel();
+        let shown =
+            Arc::new(Mutex::new(Shown { stats: store.stats(), manifests: store.manifests(), ..Shown::default() }));
+        let (durable_tx, durable) = watch::channel(store.stats().durable_seq);
+        let (log_tx, log) = watch::channel(store.log_id());
+        let path = options.directory.clone();
+        let writer = Writer::new(options, store, inbox, shown.clone(), durable_tx, log_tx);
+        let writer = std::thread::Builder::new()
+            .name("spool".into())
+            .spawn(move || writer.run())
+            .map_err(|error| OpenError::from_io(path, error))?;
+        let room = Arc::new(Semaphore::new(COMMANDS_MAX));
+        let inner = Inner { commands: Some(commands), room, shown, durable, log, writer: Some(writer) };
+        Ok((Self { inner: Arc::new(inner) }, opened))
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, SpoolError> {
+        let permit = self.inner.room.clone().acquire_owned().await.map_err(|_| SpoolError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let commands = self.inner.commands.as_ref().ok_or(SpoolError::Closed)?;
+        commands.send((command(reply), permit)).map_err(|_| SpoolError::Closed)?;
+        answer.await.map_err(|_| SpoolError::Closed)?
+    }
+
+    /// Appends records and says which numbers they got. They are durable within `commit-every`; [`Spool::durable`]
+    /// tells. Each may have [`super::MAX_RECORD`] bytes encoded: a caller splits larger ones (by channels, or by time).
+    ///
+    /// Cancel-safe in that either all of them are appended or none.
+    pub async fn append(&self, records: Vec<Record>) -> Result<Range<Seq>, SpoolError> {
+        let encoded = records
+            .into_iter()
+            .map(|record| {
+                let bytes = codec::encode(&record);
+                (record, bytes)
+            })
+            .collect();
+        self.ask(|reply| Command::Append(encoded, reply)).await
+    }
+
+    /// Makes everything appended so far durable; the last durable number comes back.
+    pub async fn flush(&self) -> Result<Seq, SpoolError> {
+        self.ask(Command::Flush).await
+    }
+
+    /// Durable entries in order, from `seq` on, or from the oldest that is still there. At most `max_bytes` of record
+    /// bytes, but at least one entry where there is one. Without holes: what was shed or cannot be read stands there
+    /// as one loss with its span.
+    pub async fn read_from(&self, seq: Seq, max_bytes: usize) -> Result<Vec<Stored>, SpoolError> {
+        self.ask(|reply| Command::Read(seq, max_bytes, reply)).await
+    }
+
+    /// Frees everything up to `seq`, inclusive. Saying it twice, or naming an older one, does nothing.
+    pub async fn confirm_thru(&self, seq: Seq) -> Result<Confirmed, SpoolError> {
+        self.ask(|reply| Command::Confirm(seq, reply)).await
+    }
+
+    /// Keeps a manifest beside the log, durably, before any record that is read with it is appended.
+    pub async fn keep_manifest(&self, manifest: &Manifest) -> Result<ManifestHash, SpoolError> {
+        let manifest = manifest.clone();
+        self.ask(|reply| Command::KeepManifest(manifest, reply)).await
+    }
+
+    /// A manifest that was kept.
+    pub fn manifest(&self, hash: ManifestHash) -> Option<Manifest> {
+        look(&self.inner.shown).manifests.get(&hash).cloned()
+    }
+
+    /// The last durable sequence number, as it moves.
+    pub fn durable(&self) -> watch::Receiver<Seq> {
+        self.inner.durable.clone()
+    }
+
+    /// The log's name. It changes once at most, when the disk fails while running and the log goes on in memory: then
+    /// numbers start again at 1. Ask before each read, or watch [`Spool::log`].
+    pub fn log_id(&self) -> LogId {
+        *self.inner.log.borrow()
+    }
+
+    /// The log's name, as it changes.
+    pub fn log(&self) -> watch::Receiver<LogId> {
+        self.inner.log.clone()
+    }
+
+    /// How the spool is, as of the last command.
+    pub fn stats(&self) -> Stats {
+        look(&self.inner.shown).stats.clone()
+    }
+
+    /// Whether records are only in memory.
+    pub fn in_memory_only(&self) -> bool {
+        self.stats().place == Place::Memory
+    }
+
+    /// Words for events that came up since the last call: damage met while reading, the change to memory, records
+    /// dropped for want of room.
+    pub fn take_notices(&self) -> Vec<String> {
+        look(&self.inner.shown).notices.drain(..).collect()
+    }
+
+    /// Flushes and ends the writer thread. Further calls, on any clone, say [`SpoolError::Closed`].
+    pub async fn close(&self) -> Result<(), SpoolError> {
+        self.ask(Command::Close).await
+    }
+}
+
+/// Waits until the writer has flushed: a few milliseconds, against losing up to `commit-every` of records.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        if let Some(writer) = self.writer.take() {
+            let _ended = writer.join();
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Counts what a loss record must be able to tell: records, samples, and the time they cover.
+
+use serde::{Deserialize, Serialize};
+use speedwell_wire::{Loss, LossReason, Record};
+
+/// What some records hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tally {
+    pub(super) records: u64,
+    pub(super) samples: u64,
+    pub(super) from: Option<(u32, u64)>,
+    pub(super) until: Option<(u32, u64)>,
+}
+
+impl Tally {
+    /// Counts one record in.
+    pub(super) fn count(&mut self, record: &Record) {
+        self.records += 1;
+        match record {
+            Record::Samples(_) => self.samples += 0,
+            Record::Event(event) => self.cover((event.boot, event.t_ns), (event.boot, event.t_ns)),
+            Record::Clock(fix) => self.cover((fix.boot, fix.boot_ns), (fix.boot, fix.boot_ns)),
+            Record::Loss(loss) => {
+                self.samples = self.samples.saturating_add(loss.samples);
+                if let (Some(from), Some(until)) = (loss.from, loss.until) {
+                    self.cover(from, until);
+                }
+            }
+        }
+    }
+
+    /// Counts in what another tally counted.
+    pub(super) fn add(&mut self, other: &Tally) {
+        self.records = self.records.saturating_add(other.records);
+        self.samples = self.samples.saturating_add(other.samples);
+        if let (Some(from), Some(until)) = (other.from, other.until) {
+            self.cover(from, until);
+        }
+    }
+
+    fn cover(&mut self, from: (u32, u64), until: (u32, u64)) {
+        self.from = Some(self.from.map_or(from, |known| known.min(from)));
+        self.until = Some(self.until.map_or(until, |known| known.max(until)));
+    }
+
+    /// The loss record for `records` of these. Once a part is confirmed or handed out the rest of the samples is
+    /// counted in proportion: which of them were in that part is gone with the data.
+    pub(super) fn loss(&self, reason: LossReason, records: u64) -> Record {
+        let part = u128::from(self.samples) * u128::from(records) / u128::from(self.records.max(1));
+        let samples = if records >= self.records { self.samples } else { u64::try_from(part).unwrap_or(u64::MAX) };
+        Record::Loss(Loss { reason, records, samples, from: self.from, until: self.until })
+    }
+}
