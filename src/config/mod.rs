@@ -16,9 +16,19 @@ use speedwell_wire::GatewayId;
 
 use crate::board::{Board, Catalog, Pin};
 
+mod calibration;
 pub mod complaint;
+pub mod keys;
+mod quantity;
+mod read;
+mod sensors;
+mod show;
+mod url;
+mod walk;
 
-pub use complaint::{Complaint, Complaints};
+pub use complaint::{Complaint, Complaints, Place};
+pub use sensors::{MAX_SENSOR_NAME, MAX_SENSORS, POLLED_LIMIT_HZ};
+pub use show::significant;
 
 /// A configuration file larger than this is something else: hundreds of sensors fit.
 pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
@@ -41,6 +51,8 @@ pub struct Config {
     pub log: Log,
     /// What is measured; at least one.
     pub sensors: Vec<Sensor>,
+    /// What is allowed but doubtful; told at start and by `check`.
+    pub warnings: Vec<Complaint>,
 }
 
 /// `[gateway]`: who this is.
@@ -200,6 +212,8 @@ pub struct HallSensor {
     pub pulses_per_metre: f64,
     /// Pulses a turn of the part the teeth are on, for the tooth table; `None` when not known.
     pub pulses_per_turn: Option<u32>,
+    /// Metres a turn of the wheel; `None` when not known.
+    pub circumference: Option<f64>,
     /// Fastest that can be, m/s.
     pub max_speed: f64,
     /// Between two readings.
@@ -287,13 +301,24 @@ impl Config {
 
     /// Takes the text of a file; `path` is what complaints call it.
     pub fn parse(path: &Path, text: &str, catalog: &Catalog) -> Result<Config, Complaints> {
-        let _ = (text, catalog);
-        Err(Complaints::unreadable(path, &io::Error::other("not in this build yet")))
+        read::config(path, text, catalog)
     }
 
     /// The sensor of that name.
     pub fn sensor(&self, name: &str) -> Option<&Sensor> {
         self.sensors.iter().find(|s| s.name == name)
+    }
+}
+
+impl HallSensor {
+    /// Edges a pulse.
+    pub fn edges_per_pulse(&self) -> u32 {
+        if self.edges == Edges::Both { 2 } else { 1 }
+    }
+
+    /// Edges a second at the highest speed.
+    pub fn max_edge_rate_hz(&self) -> f64 {
+        self.max_speed * self.pulses_per_metre * f64::from(self.edges_per_pulse())
     }
 }
 

@@ -1,0 +1,93 @@
+//! Every key there is. A key that is read but not listed here fails in debug builds; one that is listed but not in
+//! config/reference.toml fails a test.
+
+/// The tables of the file.
+pub(super) const TABLES: &[&str] = &["gateway", "broker", "spool", "log", "sensor"];
+
+pub(super) const GATEWAY: &[&str] = &["id", "board", "state-directory"];
+
+pub(super) const BROKER: &[&str] = &[
+    "url",
+    "user",
+    "password-file",
+    "ca-file",
+    "client-certificate",
+    "client-key",
+    "server-name",
+    "confirm",
+    "encoding",
+    "topic-prefix",
+    "keep-alive",
+    "window",
+    "live",
+];
+
+pub(super) const SPOOL: &[&str] = &["directory", "max-size", "keep-free", "commit-every", "when-full"];
+
+pub(super) const LOG: &[&str] = &["level"];
+
+pub(super) const HALL: &[&str] = &[
+    "name",
+    "kind",
+    "pin",
+    "audit-pin",
+    "source",
+    "edges",
+    "bias",
+    "pulses-per-turn",
+    "circumference",
+    "tyre",
+    "gear-ratio",
+    "pulses-per-metre",
+    "pulses-per-km",
+    "pulses-per-mile",
+    "frequency",
+    "at-speed",
+    "max-speed",
+    "report",
+    "zero-below",
+];
+
+pub(super) const J1939: &[&str] = &["name", "kind", "interface", "signal", "source-address", "report", "timeout"];
+
+pub(super) const NMEA: &[&str] = &["name", "kind", "port", "uart", "baud", "report", "timeout"];
+
+/// Of a sensor whose kind is missing or unknown.
+pub(super) const ANY_SENSOR: &[&str] = &["name", "kind"];
+
+/// Words of other programs and of daily speech, and the key they mean here.
+pub(super) const OTHER_WORDS: &[(&str, &str)] = &[
+    ("gpio", "pin"),
+    ("line", "pin"),
+    ("type", "kind"),
+    ("host", "url"),
+    ("address", "url"),
+    ("username", "user"),
+    ("client-id", "id"),
+    ("ca", "ca-file"),
+    ("cert", "client-certificate"),
+    ("key", "client-key"),
+    ("ppr", "pulses-per-turn"),
+    ("teeth", "pulses-per-turn"),
+    ("pulses-per-revolution", "pulses-per-turn"),
+    ("diameter", "circumference"),
+    ("pull", "bias"),
+    ("rate", "report"),
+    ("bus", "interface"),
+    ("device", "port"),
+    ("baudrate", "baud"),
+    ("path", "directory"),
+    ("size", "max-size"),
+    ("qos", "confirm"),
+];
+
+/// All keys by table, for the reference and for documentation: `sensor` stands once for every kind.
+pub const ALL: &[(&str, &[&str])] = &[
+    ("gateway", GATEWAY),
+    ("broker", BROKER),
+    ("spool", SPOOL),
+    ("log", LOG),
+    ("sensor hall", HALL),
+    ("sensor j1939", J1939),
+    ("sensor nmea", NMEA),
+];
