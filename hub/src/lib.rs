@@ -1,1 +1,18 @@
 //! The hub: takes batches, stores each record once, confirms it, serves live and past speeds.
+//!
+//! ```text
+//! MQTT ──> ingest ──> ledger ──> store ──> confirm (retained) ──> gateway
+//!             │                    │
+//!             └──> live <──────────┘ ──> api ──> page
+//! ```
+//! - [`config`]: one TOML file.
+//! - [`broker`] (feature `embedded-broker`): a broker in this process, for the demo and for tests.
+//! - [`server`]: hangs the rooms together: [`Hub::start`], [`run`].
+
+#[cfg(feature = "embedded-broker")]
+pub mod broker;
+pub mod config;
+pub mod server;
+
+pub use config::{BrokerUrl, Config};
+pub use server::{Hub, HubError, Running, run};

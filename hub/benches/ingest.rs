@@ -1,0 +1,2 @@
+//! Samples/s into the store.
+fn main() {}

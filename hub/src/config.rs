@@ -1,0 +1,308 @@
+//! One TOML file becomes the hub's options, or a complaint with line and column.
+//!
+//! In      the text of a configuration.
+//! Out     a [`Config`], or a [`ConfigError`] that a person can act on.
+//! Keeps   nothing; opens nothing that the file names, but for [`Broker::password`].
+//! Imports nothing of ours.
+
+use std::{
+    fmt, fs, io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+/// A configuration or secret file larger than this is something else.
+pub const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+/// All a hub is told.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Where batches come from.
+    pub broker: Broker,
+    /// Where they are kept.
+    #[serde(default)]
+    pub store: Store,
+    /// Where people look.
+    #[serde(default)]
+    pub http: Http,
+    /// What is told in the journal.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// `[broker]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Broker {
+    /// `mqtt://host[:port]` or `mqtts://host[:port]`.
+    pub url: BrokerUrl,
+    /// User name, when the broker wants one.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// A file that holds the password and nothing else, or `credential:NAME` for a systemd credential.
+    #[serde(default)]
+    pub password_file: Option<String>,
+    /// Certificates (PEM) that vouch for the broker, instead of the public ones.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// The MQTT client id. Fixed, because the broker keeps what arrives for it while the hub is away.
+    #[serde(default = "default_client_id")]
+    pub client_id: String,
+    /// What stands before the gateway's id in every topic.
+    #[serde(default)]
+    pub topic_prefix: TopicPrefix,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Store {
+    /// The SQLite database; made when it is not there.
+    pub path: PathBuf,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Http {
+    /// Address and port. Loopback unless told otherwise: nothing asks for a password yet.
+    pub listen: SocketAddr,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Log {
+    /// A `tracing` filter: `info`, `debug`, `speedwell_hub=trace`.
+    pub level: String,
+}
+
+/// A broker's address, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct BrokerUrl {
+    /// Name or address.
+    pub host: String,
+    /// Port: 1883, or 8883 with TLS, when the URL names none.
+    pub port: u16,
+    /// `mqtts`.
+    pub tls: bool,
+}
+
+/// What stands before the gateway's id in every topic: levels joined by `/`, without wildcards.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TopicPrefix(String);
+
+/// A configuration that cannot be used. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("{path}: cannot be read: {source}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The text is not a hub's configuration; the message has line, column and the line itself.
+    #[error("{name}: {complaint}")]
+    Wrong {
+        /// The file's name.
+        name: String,
+        /// What is wrong, and where.
+        complaint: String,
+    },
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = read_small(path).map_err(|source| ConfigError::Unreadable { path: path.into(), source })?;
+        Config::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads a text; `name` stands before complaints.
+    pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+        toml::from_str(text)
+            .map_err(|e| ConfigError::Wrong { name: name.into(), complaint: e.to_string().trim_end().into() })
+    }
+
+    /// A hub on this broker that keeps its database at `store`, with all else as it is by default.
+    pub fn new(url: BrokerUrl, store: impl Into<PathBuf>) -> Config {
+        Config {
+            broker: Broker {
+                url,
+                user: None,
+                password_file: None,
+                ca_file: None,
+                client_id: default_client_id(),
+                topic_prefix: TopicPrefix::default(),
+            },
+            store: Store { path: store.into() },
+            http: Http::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Broker {
+    /// Reads the password, if a file of one is named. A trailing line end is not part of it.
+    pub fn password(&self) -> Result<Option<String>, ConfigError> {
+        let Some(named) = &self.password_file else { return Ok(None) };
+        let path = match named.strip_prefix("credential:") {
+            // systemd puts the credentials of a unit into this directory, see systemd.exec(5).
+            Some(name) => PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default()).join(name),
+            None => PathBuf::from(named),
+        };
+        let text = read_small(&path).map_err(|source| ConfigError::Unreadable { path, source })?;
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
+}
+
+fn read_small(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes, so it is something else")));
+    }
+    fs::read_to_string(path)
+}
+
+fn default_client_id() -> String {
+    "speedwell-hub".into()
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { path: "/var/lib/speedwell-hub/hub.sqlite".into() }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080)) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into() }
+    }
+}
+
+impl Default for TopicPrefix {
+    fn default() -> Self {
+        Self("speedwell/v1".into())
+    }
+}
+
+impl TopicPrefix {
+    /// The prefix, without a `/` at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for TopicPrefix {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let bad = |level: &str| level.is_empty() || level.contains(['+', '#', '$']) || level.contains(char::is_control);
+        match text.len() > 128 || text.split('/').any(bad) {
+            true => Err(format!("topic-prefix {text:?}: wanted levels joined by \"/\" without + # $, as speedwell/v1")),
+            false => Ok(Self(text)),
+        }
+    }
+}
+
+impl BrokerUrl {
+    /// A broker without TLS at this address.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port(), tls: false }
+    }
+}
+
+impl TryFrom<String> for BrokerUrl {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let wanted = || format!("broker url {text:?}: wanted mqtt://HOST[:PORT] or mqtts://HOST[:PORT]");
+        let (tls, rest) = match text.split_once("://") {
+            Some(("mqtt", rest)) => (false, rest),
+            Some(("mqtts", rest)) => (true, rest),
+            _ => return Err(wanted()),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        // The colons of an IPv6 address stand inside brackets.
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| wanted())?),
+            _ => (rest, if tls { 8883 } else { 1883 }),
+        };
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        match host.is_empty() || host.contains(['/', '@', '?', ' ']) || port == 0 {
+            true => Err(wanted()),
+            false => Ok(Self { host: host.into(), port, tls }),
+        }
+    }
+}
+
+impl fmt::Display for BrokerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_configuration_names_only_the_broker() {
+        let config = Config::parse("[broker]\nurl = \"mqtt://broker.example\"\n", "hub.toml").unwrap();
+        assert_eq!(config.broker.url, BrokerUrl { host: "broker.example".into(), port: 1883, tls: false });
+        assert_eq!(config.broker.topic_prefix.as_str(), "speedwell/v1");
+        assert!(config.http.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn the_example_configuration_loads() {
+        Config::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/hub.toml")).unwrap();
+    }
+
+    #[test]
+    fn an_unknown_key_is_told_with_line_and_column() {
+        let text = "[broker]\nurl = \"mqtt://b\"\npasswort = \"x\"\n";
+        let told = Config::parse(text, "hub.toml").unwrap_err().to_string();
+        assert!(told.starts_with("hub.toml: TOML parse error at line 3, column 1"), "{told}");
+        assert!(told.contains("unknown field `passwort`"), "{told}");
+    }
+
+    #[test]
+    fn a_url_of_another_kind_is_told_with_what_is_wanted() {
+        for bad in ["http://b", "mqtt://", "mqtt://b:99999", "mqtt://u@b", "b:1883", "mqtt://b:0"] {
+            let told = Config::parse(&format!("[broker]\nurl = {bad:?}\n"), "hub.toml").unwrap_err().to_string();
+            assert!(told.contains("line 2, column 7") && told.contains("wanted mqtt://HOST"), "{told}");
+        }
+        let six = BrokerUrl::try_from("mqtts://[::1]".to_owned()).unwrap();
+        assert_eq!((six.host.as_str(), six.port, six.to_string().as_str()), ("::1", 8883, "mqtts://[::1]:8883"));
+    }
+
+    #[test]
+    fn a_prefix_with_a_wildcard_is_refused() {
+        let text = "[broker]\nurl = \"mqtt://b\"\ntopic-prefix = \"a/+/b\"\n";
+        assert!(Config::parse(text, "t").unwrap_err().to_string().contains("line 3"));
+    }
+
+    #[test]
+    fn a_password_file_is_read_without_its_line_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "secret\n").unwrap();
+        let mut config = Config::new(BrokerUrl { host: "b".into(), port: 1, tls: false }, "x");
+        config.broker.password_file = Some(file.path().display().to_string());
+        assert_eq!(config.broker.password().unwrap().as_deref(), Some("secret"));
+    }
+}
