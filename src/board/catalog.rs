@@ -132,6 +132,10 @@ pub struct BoardPin {
     /// Offset in the chip.
     #[serde(default)]
     pub offset: Option<u32>,
+    /// The name the kernel gives the line, or its first word. Where set, the line is found by it, and chip and offset
+    /// are only what is usual: on a board whose chip labels follow the order of probing.
+    #[serde(default)]
+    pub kernel: Option<String>,
     /// Other names: the kernel's, the maker's.
     #[serde(default)]
     pub names: Vec<String>,
@@ -178,7 +182,8 @@ pub enum PinAt {
         /// Offset in the chip.
         offset: u32,
     },
-    /// The line with this name, on whichever chip has it: only on a board with `any-line`.
+    /// The line whose kernel name is this, or begins with this and a space (`P9_12` means `P9_12 [gpio1_28]` too), on
+    /// whichever chip has it: on a board with `any-line`, and where a board file says `kernel`.
     Named(String),
 }
 
@@ -339,9 +344,8 @@ impl Board {
 
     /// Which line a pin's name means: header place (`P11`, `pin 11`), line name (`GPIO17`) or `LABEL:OFFSET`.
     pub fn resolve(&self, written: &str) -> Result<Pin, NoPin> {
-        let wanted = simplified(written);
         let pin = |at| Ok(Pin { written: written.to_owned(), at });
-        if let Some(found) = self.pins.iter().find(|p| p.all_names().any(|n| simplified(n) == wanted)) {
+        if let Some(found) = self.pin(written) {
             return self.line_of(found).and_then(pin);
         }
         if let Some((chip, offset)) = written.rsplit_once(':')
@@ -359,10 +363,23 @@ impl Board {
         let (Some(line), Some(chip), Some(offset)) = (&pin.line, self.chip_of(pin), pin.offset) else {
             return Err(NoPin::Power(pin.power.clone().unwrap_or_default()));
         };
-        match &pin.reserved {
-            Some(reason) => Err(NoPin::Reserved { line: line.clone(), reason: reason.clone() }),
-            None => Ok(PinAt::Line { chip: chip.label.clone(), offset }),
+        match (&pin.reserved, &pin.kernel) {
+            (Some(reason), _) => Err(NoPin::Reserved { line: line.clone(), reason: reason.clone() }),
+            (None, Some(name)) => Ok(PinAt::Named(name.clone())),
+            (None, None) => Ok(PinAt::Line { chip: chip.label.clone(), offset }),
         }
+    }
+
+    /// The lines a bus takes while it is in use, reserved ones too.
+    pub fn lines_of(&self, bus: &Bus) -> Vec<PinAt> {
+        let free = |pin: &BoardPin| BoardPin { reserved: None, ..pin.clone() };
+        bus.pins.iter().filter_map(|name| self.line_of(&free(self.pin(name)?)).ok()).collect()
+    }
+
+    /// The pin of that name.
+    pub fn pin(&self, name: &str) -> Option<&BoardPin> {
+        let wanted = simplified(name);
+        self.pins.iter().find(|p| p.all_names().any(|n| simplified(n) == wanted))
     }
 
     fn numbered(&self, label: &str, offset: u32) -> Result<PinAt, NoPin> {
@@ -382,8 +399,20 @@ impl Board {
 
     /// The board's description of a line.
     pub fn pin_at(&self, at: &PinAt) -> Option<&BoardPin> {
-        let PinAt::Line { chip, offset } = at else { return None };
-        self.pins.iter().find(|p| p.offset == Some(*offset) && self.chip_of(p).is_some_and(|c| c.label == *chip))
+        self.pins.iter().find(|pin| match at {
+            PinAt::Line { chip, offset } => {
+                pin.offset == Some(*offset) && self.chip_of(pin).is_some_and(|c| c.label == *chip)
+            }
+            PinAt::Named(name) => pin.kernel.as_ref() == Some(name),
+        })
+    }
+
+    /// The label of the chip a line is on, as far as the board knows: what lines share their rate with.
+    pub fn chip_label(&self, at: &PinAt) -> Option<String> {
+        match at {
+            PinAt::Line { chip, .. } => Some(chip.clone()),
+            PinAt::Named(_) => self.pin_at(at).and_then(|pin| pin.chip.clone()),
+        }
     }
 
     /// The serial port of that name.

@@ -274,10 +274,7 @@ fn rate(
         }
         return;
     }
-    let chip = match &sensor.pin.at {
-        PinAt::Line { chip, .. } => chip.clone(),
-        PinAt::Named(_) => String::new(),
-    };
+    let chip = board.chip_label(&sensor.pin.at).unwrap_or_default();
     let together = add_rate(&mut claims.rates, chip, hz);
     let sum =
         if together > hz { format!(", {} with the others on this chip", significant(together)) } else { String::new() };
@@ -352,7 +349,7 @@ fn port(walk: &mut Walk<'_>, section: &Section<'_>, board: Option<&Board>, claim
             return None;
         }
         (Some(port), None) => absolute(walk, port, board)?,
-        (None, Some(uart)) => named_uart(walk, uart, board?)?,
+        (None, Some(uart)) => named_uart(walk, uart, board?, claims)?,
         (None, None) => {
             if !section.has("port") && !section.has("uart") {
                 let what = "where the receiver is, as port = \"/dev/ttyACM0\" or uart = \"UART0\"";
@@ -378,9 +375,19 @@ fn absolute(walk: &mut Walk<'_>, spot: Spot<String>, board: Option<&Board>) -> O
     None
 }
 
-fn named_uart(walk: &mut Walk<'_>, spot: Spot<String>, board: &Board) -> Option<(Spot<String>, PathBuf)> {
+fn named_uart(
+    walk: &mut Walk<'_>,
+    spot: Spot<String>,
+    board: &Board,
+    claims: &mut Claims,
+) -> Option<(Spot<String>, PathBuf)> {
     match board.uart(&spot.value) {
         Some(bus) => {
+            for line in board.lines_of(bus) {
+                claim(walk, &mut claims.lines, line, &spot, |at, place| {
+                    format!("{} needs {at}, which {place} has already", bus.name)
+                });
+            }
             let path = PathBuf::from(&bus.device);
             Some((spot, path))
         }
