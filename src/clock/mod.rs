@@ -1,11 +1,27 @@
 //! Time: what the gateway stamps with, and what UTC that is.
 //!
 //! In      the kernel's clocks.
-//! Out     [`BootNs`] stamps for every room; [`Fix`]es that map them to UTC, with who vouches for them.
-//! Keeps   nothing but the last fix.
+//! Out     [`BootNs`] stamps for every room; [`Fix`]es that map them to UTC, with who vouches for them; the number of
+//!         this boot.
+//! Keeps   the number of the boot in the state directory; otherwise the last few minutes of the clock's behaviour.
 //! Imports nothing of ours.
+//!
+//! Everything is stamped with CLOCK_BOOTTIME, which never steps, and never stamped again. UTC is a mapping beside it,
+//! which may come later and apply to what was measured before: see [`FixKeeper`] for when a new one is made.
+//!
+//! The kernel's clocks are read in `system.rs` alone; the rest takes numbers and can be turned by hand in a test.
 
-use std::time::Duration;
+mod boot;
+mod system;
+mod utc;
+#[cfg(test)]
+mod utc_tests;
+
+use std::{io, path::PathBuf, time::Duration};
+
+pub use boot::{BootId, BootNumber, Memory, boot_number};
+pub use system::{Bracket, MonotonicOffset, SystemClock};
+pub use utc::{ClockSample, Fix, FixKeeper, KernelSync, TimeSource, Utc, UtcMap, Why};
 
 /// CLOCK_BOOTTIME in nanoseconds: runs through suspend, never steps, starts again at each boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,4 +45,34 @@ impl std::ops::Add<Duration> for BootNs {
 pub trait Clock: Send + Sync {
     /// Boot time now.
     fn now(&self) -> BootNs;
+}
+
+/// Why the boot could not be told from others.
+#[derive(Debug, thiserror::Error)]
+pub enum ClockError {
+    /// The kernel's boot id could not be read; nothing was written.
+    #[error("cannot read the boot id from {path}: {cause}")]
+    BootId {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The kernel's boot id is not one; nothing was written.
+    #[error("{path} holds {text:?}, which is not a boot id")]
+    NotABootId {
+        /// Where it was read.
+        path: PathBuf,
+        /// What was read, cut to a line.
+        text: String,
+    },
+    /// The boot's number could not be kept, so the next boot could get the same one. Whatever file was there is
+    /// still there, old or new, whole.
+    #[error("cannot keep the boot number in {path}: {cause}")]
+    State {
+        /// The file concerned.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
 }
