@@ -95,7 +95,8 @@ fn circumference(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<(f64, Spo
     if let Some(spot) = section.value("circumference")
         && let Some(number) = in_millimetres(spot.value)
     {
-        let message = format!("{} is no wheel: it looks like millimetres", walk::described(spot.value));
+        let read = spot.value.as_str().map_or(number.clone(), |text| format!("{text:?}"));
+        let message = format!("{read} is no wheel: it looks like millimetres");
         let complaint = walk.wrong(&spot, message);
         complaint.note(format!("did you mean circumference = \"{number} mm\"?"));
         complaint.allowed(format!("1 mm to {LARGEST_CIRCUMFERENCE_M} m"));

@@ -18,6 +18,9 @@ use std::{
 /// More complaints than this are counted, not shown: nobody mends fifty at a time.
 pub const MAX_SHOWN: usize = 50;
 
+/// So many letters of a word are enough to know it by: `state` is `state-directory`.
+const SHORTEST_BEGINNING: usize = 3;
+
 /// All that is wrong with one file, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaints {
@@ -176,16 +179,15 @@ impl fmt::Display for Complaints {
 
 impl std::error::Error for Complaints {}
 
-/// The choice that is spelled most like `read`; none when even that one is too far off.
+/// The choice that is spelled most like `read`, or that `read` is the beginning of; none when all are too far off.
 pub(super) fn nearest<'c>(read: &str, choices: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     // A third of the letters may be wrong: enough for a slip, too little for another word.
     let limit = (read.chars().count() / 3).max(1);
-    choices
-        .into_iter()
-        .map(|c| (distance(read, c), c))
-        .filter(|(d, _)| *d <= limit)
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, c)| c)
+    let off = |choice: &str| match choice.starts_with(&read.to_lowercase()) && read.len() >= SHORTEST_BEGINNING {
+        true => limit,
+        false => distance(read, choice),
+    };
+    choices.into_iter().map(|c| (off(c), c)).filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, c)| c)
 }
 
 /// Letters to insert, delete, change or swap (with its neighbour) until `a` is `b`; case does not count.

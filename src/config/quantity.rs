@@ -122,11 +122,12 @@ fn find(units: Units, name: &str) -> Option<f64> {
 /// D = rim·25.4 + 2·aspect·width, C = 3.05·D: the rolling factor of radial tyres; pi·D would be 3 % too long.
 pub(super) fn tyre_circumference(size: &str) -> Option<f64> {
     const ROLLING_FACTOR: f64 = 3.05;
-    let size: String = size.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_uppercase();
+    let size = size.to_ascii_uppercase();
     let (width, rest) = size.split_once('/')?;
     let (aspect, rim) = rest.split_once('R')?;
-    let number = |text: &str| text.parse::<f64>().ok().filter(|n| n.is_finite());
-    let aspect = number(aspect.strip_suffix('Z').unwrap_or(aspect))?;
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|n| n.is_finite());
+    let aspect = number(aspect.trim().trim_end_matches('Z'))?;
+    let rim = rim.trim_start();
     let end = rim.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rim.len());
     let (width, rim) = (number(width)?, number(&rim[..end])?);
     let sane = (50.0..=800.0).contains(&width) && (20.0..=110.0).contains(&aspect) && (4.0..=60.0).contains(&rim);

@@ -152,7 +152,7 @@ fn sensor_name(walk: &mut Walk<'_>, section: &Section<'_>, claims: &mut Claims) 
         return None;
     }
     claim(walk, &mut claims.names, spot.value.clone(), &spot, |name, line| {
-        format!("the name {name:?} is taken by the sensor in {line}")
+        format!("the name {name:?} is taken by {line}")
     });
     Some(spot.value)
 }
@@ -166,8 +166,8 @@ fn claim<K: PartialEq, T>(
     told: impl Fn(&K, String) -> String,
 ) {
     match seen.iter().find(|(other, ..)| *other == what) {
-        Some((_, _, span)) => {
-            let message = told(&what, walk.place_text(span));
+        Some((_, path, span)) => {
+            let message = told(&what, format!("{path} ({})", walk.place_text(span)));
             walk.wrong(spot, message);
         }
         None => seen.push((what, spot.path.clone(), spot.span.clone())),
@@ -175,7 +175,10 @@ fn claim<K: PartialEq, T>(
 }
 
 fn hall(walk: &mut Walk<'_>, section: &Section<'_>, board: Option<&Board>, claims: &mut Claims) -> Option<HallSensor> {
-    let pin_spot = walk.required_text(section, "pin", "where the sensor is connected, as pin = \"GPIO17\"");
+    let pin_spot = match bare_pin(walk, section) {
+        true => None,
+        false => walk.required_text(section, "pin", "where the sensor is connected, as pin = \"GPIO17\""),
+    };
     let pin = pin_spot.as_ref().and_then(|spot| pin(walk, spot, board, claims));
     let audit_pin = walk.text(section, "audit-pin").and_then(|spot| self::pin(walk, &spot, board, claims));
     let sources = [("edges", PulseSource::Edges), ("polled", PulseSource::Polled)];
@@ -214,6 +217,15 @@ fn hall(walk: &mut Walk<'_>, section: &Section<'_>, board: Option<&Board>, claim
 const DEFAULT_MAX_SPEED: f64 = 200.0 / 3.6;
 
 const DEFAULT_REPORT: Duration = Duration::from_millis(100);
+
+/// A pin as a bare number can be two things, so it is none.
+fn bare_pin(walk: &mut Walk<'_>, section: &Section<'_>) -> bool {
+    let Some(spot) = section.value("pin") else { return false };
+    let DeValue::Integer(number) = spot.value else { return false };
+    walk.wrong(&spot, format!("the bare number {number} could be a line or a place on the header"))
+        .note(format!("write \"GPIO{number}\" for the line, \"P{number}\" for the header's pin"));
+    true
+}
 
 fn pin(walk: &mut Walk<'_>, spot: &Spot<String>, board: Option<&Board>, claims: &mut Claims) -> Option<Pin> {
     // Without a board there is a complaint about that already.
@@ -359,7 +371,7 @@ fn port(walk: &mut Walk<'_>, section: &Section<'_>, board: Option<&Board>, claim
         }
     };
     claim(walk, &mut claims.ports, path.clone(), &spot, |path, line| {
-        format!("{} is read by the sensor in {line} already", path.display())
+        format!("{} is read by {line} already", path.display())
     });
     Some(path)
 }
