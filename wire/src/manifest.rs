@@ -4,6 +4,9 @@
 
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{frame, id::ManifestHash};
 
 /// The channels a gateway reports, in ascending order of id. Ids are stable only within a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,63 @@ pub struct Channel {
     pub period_ns: u64,
     /// Number of the calibration the values were made with; 0 when there is none.
     pub calibration: u32,
+}
+
+impl Manifest {
+    /// The name of this list: the first 8 bytes of the SHA-256 of its postcard bytes.
+    pub fn hash(&self) -> ManifestHash {
+        let digest = Sha256::digest(frame::body(self));
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        ManifestHash(first)
+    }
+
+    /// The channel with this number.
+    pub fn channel(&self, id: u16) -> Option<&Channel> {
+        // Ids ascend, so that a channel is found fast; a list that breaks the rule is searched through.
+        match self.channels.binary_search_by_key(&id, |c| c.id) {
+            Ok(at) => self.channels.get(at),
+            Err(_) => self.channels.iter().find(|c| c.id == id),
+        }
+    }
+}
+
+/// Parts of a unit that [`Channel::resolution_nano`] counts.
+const NANO: f64 = 1e9;
+
+impl Channel {
+    /// One step of a value, in the quantity's unit.
+    pub fn resolution(&self) -> f64 {
+        self.resolution_nano as f64 / NANO
+    }
+
+    /// The nearest step to a value in the quantity's unit. Beyond the integers' range it is the nearest there is.
+    pub fn quantise(&self, value: f64) -> i64 {
+        let steps = value / self.resolution();
+        // Halves go away from zero; `as` takes what is too large to the end of the range and NaN to 0.
+        (steps + if steps < 0.0 { -0.5 } else { 0.5 }) as i64
+    }
+
+    /// A step as a value in the quantity's unit.
+    pub fn value(&self, steps: i64) -> f64 {
+        // Dividing by steps a unit is right to the last digit (12.346 stays 12.346) where they are whole.
+        if self.resolution_nano != 0 && 1_000_000_000 % self.resolution_nano == 0 {
+            steps as f64 / (1_000_000_000 / self.resolution_nano) as f64
+        } else {
+            steps as f64 * self.resolution_nano as f64 / NANO
+        }
+    }
+
+    /// The tick nearest to a time, CLOCK_BOOTTIME ns.
+    pub fn tick(&self, t_ns: u64) -> u64 {
+        let tick_ns = u64::from(self.tick_ns.max(1));
+        t_ns / tick_ns + u64::from(t_ns % tick_ns >= tick_ns.div_ceil(2))
+    }
+
+    /// The time of a tick, CLOCK_BOOTTIME ns; the last ns there is where it would be beyond.
+    pub fn t_ns(&self, tick: u64) -> u64 {
+        tick.saturating_mul(u64::from(self.tick_ns))
+    }
 }
 
 /// What a channel measures. The unit of each is fixed, see [`Quantity::unit`].

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-use crate::id::ManifestHash;
+use crate::{frame, id::ManifestHash};
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,31 @@ pub enum Record {
     Clock(ClockFix),
     /// Records or samples that had to be shed.
     Loss(Loss),
+}
+
+/// The postcard bytes of a record: what the spool keeps and what [`crate::frame::BatchBuilder`] takes.
+pub fn encode(record: &Record) -> Vec<u8> {
+    frame::body(record)
+}
+
+/// The record out of its postcard bytes; nothing may follow it.
+pub fn decode(bytes: &[u8]) -> Result<Record, BadRecord> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((record, [])) => Ok(record),
+        Ok((_, rest)) => Err(BadRecord::Rest(rest.len())),
+        Err(error) => Err(BadRecord::Postcard(error)),
+    }
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// The bytes are not one of the records known here.
+    #[error("not a record: {0}")]
+    Postcard(postcard::Error),
+    /// A record, and more.
+    #[error("{0} bytes after the record")]
+    Rest(usize),
 }
 
 /// A block of samples. The columns are inside `block`; see [`crate::block`].
