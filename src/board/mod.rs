@@ -1,5 +1,32 @@
-//! Opens what a board has.
+//! Opens what a board has: GPIO lines, CAN interfaces, serial ports; a simulated vehicle and recordings look the same.
+//!
+//! In      a [`Board`] of the catalog and what a sensor wants of it: [`EdgeWish`], an interface with filters, a port.
+//! Out     an [`EdgePort`], a [`CanPort`] or a [`SerialPort`] that hands over edges, frames and bytes with the boot time
+//!         they came at; or a [`BoardError`] that says what to do about it.
+//! Keeps   open files, and of what was lost on the way only the count.
+//! Imports `sensor`, `clock`.
+//!
+//! One foreign crate a door: [`gpio`] alone knows gpiocdev, [`polled`] linux-embedded-hal, [`can`] socketcan, [`serial`]
+//! tokio-serial. A port that fails is closed by its owner and opened again after a while; no door retries by itself.
 
+mod ports;
+mod stamp;
+
+pub mod can;
 pub mod catalog;
+pub mod drive;
+pub mod frame;
+pub mod gpio;
+pub mod polled;
+pub mod recorded;
+pub mod serial;
+pub mod simulated;
 
+pub use can::{BusState, CanError, CanFilter, CanPort};
 pub use catalog::{Board, BoardKind, BoardPin, Bus, Catalog, CatalogError, Chip, NoPin, Pin, PinAt};
+pub use frame::Frame;
+pub use gpio::{Bias, ChipInfo, EdgeSelect, GpioCapture, GpioError, LineInfo, LineRequest, chips, raise_priority};
+pub use polled::{PolledCapture, PolledError};
+pub use ports::{BoardError, Doors, EdgePort, EdgeSource, EdgeWish};
+pub use serial::{Chunk, SerialError, SerialPort};
+pub use simulated::Vehicle;

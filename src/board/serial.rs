@@ -1,0 +1,293 @@
+//! Bytes of a serial port with the time of the first one. This file alone knows tokio-serial.
+//!
+//! A read hands over what has come in since the last one. Its first byte began on the line ten bit times a byte before
+//! the last one ended (start bit, eight data bits, stop bit), which is as well as user space can tell:
+//! `t_first = t_read - 10·n/baud`.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::io::AsyncReadExt;
+use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialStream};
+
+use super::{Vehicle, simulated::SimulatedGnss, stamp::boot_now};
+use crate::clock::BootNs;
+
+/// Slowest and fastest line: from an old modem's to what a UART of a small board does.
+pub const BAUD_RANGE: std::ops::RangeInclusive<u32> = 300..=4_000_000;
+
+/// Bits of a byte on the line: start, eight, stop.
+const BITS_A_BYTE: u64 = 10;
+
+/// Where ports have names that stay when adapters are plugged elsewhere.
+const BY_ID: &str = "/dev/serial/by-id";
+
+/// Why a port cannot be had or stopped working.
+#[derive(Debug, thiserror::Error)]
+pub enum SerialError {
+    /// There is no such device.
+    #[error("there is no serial port {}; {}", path.display(), those(present))]
+    NoPort {
+        /// The device looked for.
+        path: PathBuf,
+        /// Ports with a stable name that are there.
+        present: Vec<String>,
+    },
+    /// The user may not open it.
+    #[error(
+        "no permission to open {}: add the user to group dialout (`usermod -aG dialout USER`), then log in again",
+        path.display()
+    )]
+    PermissionDenied {
+        /// The device.
+        path: PathBuf,
+    },
+    /// Another program has it open for itself.
+    #[error("{} is in use by another program (a login console? `systemctl disable --now serial-getty@{}`)", path.display(), short(path))]
+    Busy {
+        /// The device.
+        path: PathBuf,
+    },
+    /// The speed is beyond what any port does.
+    #[error("{baud} baud for {}: from {} to {} are possible", path.display(), BAUD_RANGE.start(), BAUD_RANGE.end())]
+    Baud {
+        /// The device.
+        path: PathBuf,
+        /// The speed wanted.
+        baud: u32,
+    },
+    /// The line hung up: adapter unplugged. Opening again finds it when it is back.
+    #[error("serial port {} hung up: adapter unplugged?", path.display())]
+    HungUp {
+        /// The device.
+        path: PathBuf,
+    },
+    /// Anything else the kernel said.
+    #[error("serial port {}: {doing}: {cause}", path.display())]
+    Io {
+        /// The device.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// What the kernel said.
+        cause: String,
+    },
+}
+
+fn those(present: &[String]) -> String {
+    match present {
+        [] => "no USB serial adapter is plugged in".into(),
+        names => format!("there is {}", names.join(", ")),
+    }
+}
+
+fn short(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// When the first byte came.
+    pub t: BootNs,
+    /// How many bytes.
+    pub len: usize,
+}
+
+/// Bytes of a serial port.
+#[derive(Debug)]
+pub enum SerialPort {
+    /// Of the kernel.
+    Real(RealSerial),
+    /// Of the simulated vehicle's GNSS receiver.
+    Simulated(SimulatedSerial),
+}
+
+impl SerialPort {
+    /// Opens a port: eight bits, no parity, one stop bit, for this program alone. Within a tokio runtime.
+    pub fn open(path: &Path, baud: u32) -> Result<Self, SerialError> {
+        RealSerial::open(path, baud).map(SerialPort::Real)
+    }
+
+    /// Opens the receiver of a simulated vehicle.
+    pub fn simulated(vehicle: Arc<Vehicle>, path: &Path) -> Result<Self, SerialError> {
+        let gnss = SimulatedGnss::open(vehicle, &path.to_string_lossy())?;
+        Ok(SerialPort::Simulated(SimulatedSerial { gnss, rest: Vec::new(), t: BootNs(0) }))
+    }
+
+    /// Waits for bytes and puts them at the start of `buffer`. Dropping the wait loses nothing. An empty `buffer` brings
+    /// nothing.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, SerialError> {
+        match self {
+            SerialPort::Real(port) => port.read(buffer).await,
+            SerialPort::Simulated(port) => Ok(port.read(buffer).await),
+        }
+    }
+}
+
+/// A port of the kernel.
+#[derive(Debug)]
+pub struct RealSerial {
+    stream: SerialStream,
+    path: PathBuf,
+    baud: u32,
+}
+
+impl RealSerial {
+    fn open(path: &Path, baud: u32) -> Result<Self, SerialError> {
+        if !BAUD_RANGE.contains(&baud) {
+            return Err(SerialError::Baud { path: path.into(), baud });
+        }
+        if let Err(cause) = fs::metadata(path) {
+            return Err(told(path, "opening", &cause));
+        }
+        let stream = tokio_serial::new(path.to_string_lossy(), baud).open_native_async().map_err(|error| {
+            let kind = match error.kind {
+                ErrorKind::Io(kind) => kind,
+                ErrorKind::NoDevice => io::ErrorKind::ResourceBusy,
+                _ => io::ErrorKind::Other,
+            };
+            told(path, "opening", &io::Error::new(kind, error.description))
+        })?;
+        Ok(Self { stream, path: path.into(), baud })
+    }
+
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, SerialError> {
+        if buffer.is_empty() {
+            return Ok(Chunk { t: boot_now(), len: 0 });
+        }
+        match self.stream.read(buffer).await {
+            // A line that hung up answers every read at once with nothing: to go on would burn a core.
+            Ok(0) => Err(SerialError::HungUp { path: self.path.clone() }),
+            Ok(len) => Ok(Chunk { t: first_byte(boot_now(), len, self.baud), len }),
+            Err(cause) => Err(told(&self.path, "reading", &cause)),
+        }
+    }
+}
+
+/// `t_read - 10·n/baud`.
+fn first_byte(read: BootNs, bytes: usize, baud: u32) -> BootNs {
+    let line_ns = bytes as u64 * BITS_A_BYTE * 1_000_000_000 / u64::from(baud.max(1));
+    BootNs(read.0.saturating_sub(line_ns))
+}
+
+fn told(path: &Path, doing: &'static str, cause: &io::Error) -> SerialError {
+    let path = path.to_owned();
+    match cause.raw_os_error() {
+        // What a pty and an unplugged adapter answer.
+        Some(libc::EIO | libc::ENODEV | libc::ENXIO) => return SerialError::HungUp { path },
+        Some(libc::EBUSY) => return SerialError::Busy { path },
+        _ => {}
+    }
+    match cause.kind() {
+        io::ErrorKind::NotFound => SerialError::NoPort { path, present: by_id() },
+        io::ErrorKind::PermissionDenied => SerialError::PermissionDenied { path },
+        io::ErrorKind::ResourceBusy => SerialError::Busy { path },
+        _ => SerialError::Io { path, doing, cause: cause.to_string() },
+    }
+}
+
+/// Ports with a stable name: better named in a configuration than `/dev/ttyUSB0`, which changes with the socket.
+pub fn by_id() -> Vec<String> {
+    let Ok(entries) = fs::read_dir(BY_ID) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| Some(entry.ok()?.path().to_string_lossy().into_owned())).collect();
+    names.sort();
+    names
+}
+
+/// The simulated receiver as a port.
+#[derive(Debug)]
+pub struct SimulatedSerial {
+    gnss: SimulatedGnss,
+    /// What of a sentence the reader's buffer had no room for, and when it came.
+    rest: Vec<u8>,
+    t: BootNs,
+}
+
+impl SimulatedSerial {
+    async fn read(&mut self, buffer: &mut [u8]) -> Chunk {
+        if self.rest.is_empty() {
+            tokio::time::sleep(self.gnss.due().since(boot_now()).min(Duration::from_secs(1))).await;
+            let (t, sentence) = self.gnss.sentence();
+            (self.t, self.rest) = (t, sentence.into_bytes());
+        }
+        let len = self.rest.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&self.rest[..len]);
+        self.rest.drain(..len);
+        Chunk { t: self.t, len }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn the_first_byte_came_ten_bits_a_byte_before_the_read() {
+        assert_eq!(first_byte(BootNs(1_000_000_000), 96, 9600), BootNs(900_000_000));
+        assert_eq!(first_byte(BootNs(5), 96, 9600), BootNs(0));
+    }
+
+    #[test]
+    fn bytes_come_through_a_pair_and_the_hang_up_is_an_error() {
+        runtime().block_on(async {
+            let (mut far, near) = SerialStream::pair().unwrap();
+            let mut port = SerialPort::Real(RealSerial { stream: near, path: "pty".into(), baud: 115_200 });
+            let before = boot_now();
+            far.write_all(b"$GPRMC").await.unwrap();
+            let mut buffer = [0; 64];
+            let chunk = port.read(&mut buffer).await.unwrap();
+            assert_eq!(&buffer[..chunk.len], b"$GPRMC");
+            assert!(chunk.t.0 + 1_000_000 > before.0, "stamped {:?} before it was sent", before.since(chunk.t));
+            drop(far);
+            let error = port.read(&mut buffer).await.unwrap_err();
+            assert_eq!(error.to_string(), "serial port pty hung up: adapter unplugged?");
+        });
+    }
+
+    #[test]
+    fn a_port_that_is_not_there_says_which_are() {
+        runtime().block_on(async {
+            let error = SerialPort::open(Path::new("/dev/ttyNONE9"), 9600).unwrap_err().to_string();
+            assert!(error.starts_with("there is no serial port /dev/ttyNONE9; "), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_speed_no_port_does_is_refused() {
+        let error = SerialPort::open(Path::new("/dev/ttyS0"), 200).unwrap_err().to_string();
+        assert_eq!(error, "200 baud for /dev/ttyS0: from 300 to 4000000 are possible");
+    }
+
+    #[test]
+    fn a_denied_port_names_the_group() {
+        let denied = io::Error::from_raw_os_error(libc::EACCES);
+        let text = told(Path::new("/dev/ttyAMA0"), "opening", &denied).to_string();
+        assert!(text.contains("group dialout") && text.contains("/dev/ttyAMA0"), "{text}");
+    }
+
+    #[test]
+    fn the_simulated_receiver_hands_a_sentence_over_in_any_pieces() {
+        runtime().block_on(async {
+            let vehicle = Vehicle::new(1, Default::default());
+            let mut port = SerialPort::simulated(vehicle, Path::new("sim:gnss")).unwrap();
+            let (mut text, mut small) = (Vec::new(), [0; 7]);
+            while !text.ends_with(b"\n") {
+                let chunk = port.read(&mut small).await.unwrap();
+                text.extend_from_slice(&small[..chunk.len]);
+            }
+            assert!(text.starts_with(b"$GPRMC,"), "{}", String::from_utf8_lossy(&text));
+        });
+    }
+}
