@@ -17,9 +17,9 @@
 //! a segment and no more. The epoch tells what counts when a raw scan finds two chunks for one number: one that a
 //! power cut had taken before it was durable, and the one that later got the same number.
 
-use speedwell_wire::{Record, Seq};
+use speedwell_wire::{Record, Seq, frame::crc32c};
 
-use super::{codec::crc32c, store::StoreError};
+use super::store::StoreError;
 
 /// Most bytes of a chunk.
 pub(super) const MAX_CHUNK: usize = 8 << 10;

@@ -7,11 +7,10 @@ use std::{
     thread::JoinHandle,
 };
 
-use speedwell_wire::{LogId, Manifest, ManifestHash, Record, Seq};
+use speedwell_wire::{LogId, Manifest, ManifestHash, Record, Seq, record};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{
-    codec,
     disk_log::DiskLog,
     error::{Confirmed, OpenError, SpoolError},
     memory::Memory,
@@ -137,7 +136,7 @@ impl Spool {
         let encoded = records
             .into_iter()
             .map(|record| {
-                let bytes = codec::encode(&record);
+                let bytes = record::encode(&record);
                 (record, bytes)
             })
             .collect();

@@ -8,10 +8,10 @@ use std::{
     ops::Range,
 };
 
-use speedwell_wire::{LogId, LossReason, Manifest, ManifestHash, Record, Seq};
+use speedwell_wire::{LogId, LossReason, Manifest, ManifestHash, Record, Seq, record};
 
 use super::{
-    chunk, codec,
+    chunk,
     error::Confirmed,
     stats::{Place, Stats},
     store::{Store, StoreError, Stored},
@@ -68,7 +68,7 @@ impl Memory {
         self.bytes -= bytes.len() + RECORD_OVERHEAD;
         if self.first > self.confirmed {
             let (_, tally) = self.dropped.get_or_insert((self.first, Tally::default()));
-            tally.count(&record);
+            tally.count(&record, &self.manifests);
             self.stats.lost_records += 1;
         }
         self.first += 1;
@@ -113,7 +113,7 @@ impl Store for Memory {
                 Some((_, tally)) if seq < self.first => {
                     let span = self.first - seq;
                     let loss = tally.loss(LossReason::SpoolFullOldest, span);
-                    Stored { first: seq, span, bytes: codec::encode(&loss) }
+                    Stored { first: seq, span, bytes: record::encode(&loss) }
                 }
                 _ => {
                     let at = usize::try_from(seq - self.first).unwrap_or(usize::MAX);

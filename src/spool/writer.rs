@@ -10,7 +10,6 @@ use speedwell_wire::{LogId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
-    codec,
     error::SpoolError,
     handle::{Command, Shown, look},
     memory::Memory,
@@ -54,6 +53,8 @@ impl Writer {
                 Ok((Command::Close(reply), _)) => {
                     let closed = self.attempt(|store| store.close());
                     self.show();
+                    // The lock goes with the store: whoever waits for the reply may open the directory again.
+                    drop(self.store);
                     let _gone = reply.send(closed);
                     return;
                 }
@@ -99,7 +100,7 @@ impl Writer {
                 let _gone = reply.send(confirmed);
             }
             Command::KeepManifest(manifest, reply) => {
-                let hash = codec::hash(&manifest);
+                let hash = manifest.hash();
                 let kept = self.attempt(|store| store.keep_manifest(hash, &manifest));
                 look(&self.shown).manifests = self.store.manifests();
                 let _gone = reply.send(kept.map(|()| hash));
@@ -165,13 +166,16 @@ impl Writer {
         self.set_commit_time();
     }
 
+    /// The stats first: who waits for a record to be durable finds them up to date.
     fn show(&mut self) {
         let stats = self.store.stats();
-        self.durable.send_if_modified(|seq| std::mem::replace(seq, stats.durable_seq) != stats.durable_seq);
+        let durable = stats.durable_seq;
         let mut shown = look(&self.shown);
         shown.stats = stats;
         for notice in self.store.take_notices() {
             shown.notice(notice);
         }
+        drop(shown);
+        self.durable.send_if_modified(|seq| std::mem::replace(seq, durable) != durable);
     }
 }

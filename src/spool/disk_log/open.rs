@@ -1,0 +1,209 @@
+//! Entering a spool's directory.
+
+use std::time::Instant;
+
+use speedwell_wire::Seq;
+
+use super::{
+    super::{error::OpenError, generation::Walked, home::Entered, marks::Marks, stats::Opened, syncing},
+    *,
+};
+
+impl DiskLog {
+    /// Opens the spool in its directory, or makes it.
+    pub(in crate::spool) fn open(options: &Options) -> Result<(Self, Opened), OpenError> {
+        let began = Instant::now();
+        if !syncing::active() {
+            return Err(OpenError::NotSyncing);
+        }
+        let dir = &options.directory;
+        let io = |error| OpenError::from_io(dir, error);
+        let Entered { home, mut log, mut created, mut findings } = Home::enter(options)?;
+        let (marks, known) = MarksFile::open(dir).map_err(io)?;
+        if !known && !created && home.generations().map_err(io)?.is_empty() {
+            (log, created) = (home.rename_log().map_err(io)?, true);
+            findings.push("nothing of the log was left but its name: numbers begin anew, under a new name".into());
+        }
+        if !known && !created {
+            findings.push("the page of marks is damaged: records that were confirmed may be sent again".into());
+        }
+        let manifests = Manifests::open(dir, &mut findings).map_err(io)?;
+        let mut log = Self::empty(options, home, log, marks, manifests);
+        let marks_lost = !known && !created;
+        if let Err(error) = log.find(marks_lost, &mut findings) {
+            log.find_with_room(error, marks_lost, &mut findings)?;
+        }
+        log.tend_ballast();
+        log.other_bytes = log.home.other_bytes();
+        let stats = log.stats();
+        let opened = Opened {
+            log: log.log,
+            created,
+            place: Place::Disk,
+            oldest_seq: stats.oldest_seq,
+            last_seq: stats.last_seq,
+            confirmed_seq: stats.confirmed_seq,
+            findings,
+            took: began.elapsed(),
+        };
+        Ok((log, opened))
+    }
+
+    fn empty(options: &Options, home: Home, log: LogId, marks: MarksFile, manifests: Manifests) -> Self {
+        Self {
+            options: options.clone(),
+            home,
+            log,
+            marks,
+            marks_saved: Instant::now(),
+            marks_dirty: false,
+            marked: 0,
+            manifests,
+            sealed: VecDeque::new(),
+            write: None,
+            write_tally: Tally::default(),
+            write_bytes: 0,
+            reading: None,
+            builder: Builder::new(),
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            waiting_tally: Tally::default(),
+            next: 1,
+            refused: Tally::default(),
+            other_bytes: 0,
+            holes_told: 0,
+            stats: Stats::default(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// A full disk must not keep the agent from starting: the ballast goes, then what may be dropped.
+    fn find_with_room(
+        &mut self,
+        mut error: DiskError,
+        marks_lost: bool,
+        findings: &mut Vec<String>,
+    ) -> Result<(), OpenError> {
+        for _ in 0..FLUSH_TRIES {
+            match error {
+                DiskError::NoSpace => {}
+                DiskError::Io(source) => return Err(OpenError::from_io(&self.home.dir, source)),
+                DiskError::Damaged(what) => return Err(OpenError::Damaged { path: self.home.dir.clone(), what }),
+            }
+            self.home.drop_ballast();
+            if self.sealed.len() > 1 && self.options.when_full == super::super::WhenFull::DropOldest {
+                let _full = self.drop_oldest();
+            }
+            match self.find(marks_lost, findings) {
+                Ok(()) => {
+                    findings.push("the disk was full: room was made to open the spool".into());
+                    return Ok(());
+                }
+                Err(next) => error = next,
+            }
+        }
+        Err(OpenError::Full { path: self.home.dir.clone() })
+    }
+
+    /// Looks at the generations and opens the last for writing.
+    fn find(&mut self, marks_lost: bool, findings: &mut Vec<String>) -> Result<(), DiskError> {
+        self.sealed.clear();
+        Generation::close(&mut self.write);
+        self.list_sealed()?;
+        let (first, missing) = match self.sealed.pop_back() {
+            Some(newest) => (newest.first, false),
+            // The last generation is never removed: where there is none, but once was, it was lost with its end.
+            None => (self.oldest_promised(), self.marks.marks.ceiling > 0),
+        };
+        let climbed = Generation::open(&self.home, first, self.durable())?;
+        let damaged = climbed.finding.is_some() || missing;
+        findings.extend(climbed.finding);
+        let walked = climbed.generation.walk(first, self.manifests.known())?;
+        if damaged && marks_lost {
+            self.marks.marks.ceiling = walked.last.unwrap_or(first - 1) + RESERVE_BLIND;
+        }
+        self.take_up(climbed.generation, walked, damaged, findings)
+    }
+
+    /// Where the log begins when no generation is left.
+    fn oldest_promised(&self) -> Seq {
+        let dropped = self.marks.marks.dropped.as_ref().map_or(0, |dropped| dropped.last);
+        self.confirmed().max(dropped) + 1
+    }
+
+    fn list_sealed(&mut self) -> Result<(), DiskError> {
+        let firsts = self.home.generations()?;
+        let gone = self.marks.marks.dropped.as_ref().map_or(0, |dropped| dropped.last);
+        for (at, first) in firsts.iter().enumerate() {
+            let next = firsts.get(at + 1);
+            let summary =
+                Generation::summary(&self.home, *first).filter(|summary| next.is_none_or(|next| summary.last < *next));
+            let last = summary.as_ref().map_or_else(|| next.map_or(Seq::MAX, |next| next - 1), |summary| summary.last);
+            let path = self.home.generation(*first);
+            // Told as dropped, or confirmed, before a crash kept it from being removed.
+            if next.is_some_and(|next| next - 1 <= gone.max(self.confirmed())) {
+                files::remove_dir(&path)?;
+                continue;
+            }
+            let disk_bytes = files::disk_bytes(&path);
+            self.sealed.push_back(Sealed {
+                first: *first,
+                last,
+                tally: summary.map(|summary| summary.tally),
+                disk_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Goes on behind what was found. Where the end of the log may be hidden by damage, numbers that may have been
+    /// handed out are passed over, and the hole is told as a loss.
+    fn take_up(
+        &mut self,
+        write: Generation,
+        walked: Walked,
+        damaged: bool,
+        findings: &mut Vec<String>,
+    ) -> Result<(), DiskError> {
+        let found = walked.last.unwrap_or(write.first - 1);
+        let Marks { durable: promised, ceiling, .. } = self.marks.marks;
+        let hidden = damaged || walked.holes || found < promised;
+        self.write = Some(write);
+        self.write_tally = walked.tally;
+        self.write_bytes = walked.bytes;
+        self.marks.marks.epoch += 1;
+        self.marks.marks.durable = found;
+        self.next = found + 1;
+        if walked.holes {
+            findings.push(format!("some of the records up to {found} cannot be read: losses stand in their place"));
+        }
+        if hidden && found < ceiling {
+            findings
+                .push(format!("records {}..={ceiling} may have been lost: a loss stands in their place", found + 1));
+        }
+        if hidden && (found < ceiling || walked.holes) {
+            self.roll_past(ceiling.max(found))?;
+        }
+        self.marks.marks.ceiling = self.marks.marks.ceiling.max(self.durable());
+        self.marked = self.durable();
+        self.marks.marks.confirmed = self.confirmed().min(self.durable());
+        self.save_marks()
+    }
+
+    /// Seals the write generation and begins the next behind `ceiling`, leaving a hole.
+    fn roll_past(&mut self, ceiling: Seq) -> Result<(), DiskError> {
+        let last = self.durable();
+        let summary = Summary { last, tally: std::mem::take(&mut self.write_tally) };
+        let climbed = Generation::open(&self.home, ceiling + 1, 0)?;
+        if let Some(old) = self.write.replace(climbed.generation) {
+            old.seal(&summary)?;
+            let disk_bytes = files::disk_bytes(&old.path);
+            self.sealed.push_back(Sealed { first: old.first, last, tally: Some(summary.tally), disk_bytes });
+            old.shut();
+        }
+        self.write_bytes = 0;
+        self.marks.marks.durable = ceiling;
+        self.next = ceiling + 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! The bounds: what may be taken of the disk, what goes when it is taken, and what to do when there is none.
+
+use super::{
+    super::{marks::Dropped, options::WhenFull},
+    *,
+};
+
+/// Disk that a flush may take beyond its own bytes: sled takes whole segments of 512 KiB, one for the change and one
+/// for a page that it writes anew.
+const HEADROOM: u64 = 1 << 20;
+
+impl DiskLog {
+    /// Bytes everything in the directory takes.
+    pub(super) fn used(&self) -> u64 {
+        let write = self.write.as_ref().map_or(0, |write| files::disk_bytes(&write.path));
+        self.sealed.iter().map(|sealed| sealed.disk_bytes).sum::<u64>() + write + self.other_bytes
+    }
+
+    /// Whether `bytes` more fit the bounds.
+    fn fits(&self, bytes: u64) -> bool {
+        let need = 2 * bytes + HEADROOM;
+        let used = self.used();
+        if used + need > self.options.max_size {
+            return false;
+        }
+        let free = files::free_bytes(&self.home.dir).unwrap_or(u64::MAX);
+        let smallest_room = 4 * self.options.generation_bytes() + self.options.ballast_bytes();
+        free >= need && (free >= self.options.keep_free.saturating_add(need) || used + need <= smallest_room)
+    }
+
+    /// Frees what has to go before `bytes` more are written. What cannot be freed is left to the file system to refuse.
+    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), DiskError> {
+        while !self.fits(bytes) {
+            if self.home.drop_quarantined()? {
+                self.other_bytes = self.home.other_bytes();
+                continue;
+            }
+            // Newest records were refused when they came: what was taken in gets its place.
+            if self.options.when_full == WhenFull::DropNewest {
+                break;
+            }
+            if self.sealed.is_empty() && self.write_bytes > 0 {
+                self.roll()?;
+            }
+            if self.sealed.is_empty() {
+                break;
+            }
+            self.drop_oldest()?;
+        }
+        Ok(())
+    }
+
+    /// With `drop-newest`, refuses what does not fit, and tells of what was refused once there is room again.
+    pub(super) fn admit(&mut self, records: &[(Record, Vec<u8>)]) -> Result<(), StoreError> {
+        if self.options.when_full == WhenFull::DropOldest {
+            return Ok(());
+        }
+        let bytes: usize = records.iter().map(|(_, bytes)| bytes.len()).sum();
+        if !self.fits((self.outstanding() + bytes) as u64) {
+            let known = self.manifests.known();
+            records.iter().for_each(|(record, _)| self.refused.count(record, known));
+            self.stats.lost_records += records.len() as u64;
+            return Err(StoreError::Full { records: records.len() });
+        }
+        if self.refused.records > 0 {
+            let refused = std::mem::take(&mut self.refused);
+            let loss = refused.loss_without_numbers();
+            let bytes = record::encode(&loss);
+            self.push(&bytes);
+            self.waiting_tally.count(&loss, self.manifests.known());
+        }
+        Ok(())
+    }
+
+    /// The oldest generation goes; what was not confirmed of it becomes a loss.
+    pub(super) fn drop_oldest(&mut self) -> Result<(), DiskError> {
+        let Some(oldest) = self.sealed.front() else { return Ok(()) };
+        let (first, last) = (oldest.first, oldest.last);
+        let next = self.sealed.get(1).map_or_else(|| self.write().map(|write| write.first), |next| Ok(next.first))?;
+        let from = first.max(self.confirmed() + 1);
+        if from < next {
+            let mut tally = match &oldest.tally {
+                Some(tally) if from == first => tally.clone(),
+                _ if from > last => Tally::default(),
+                // A generation that cannot be read any more goes all the same; its samples are not known then.
+                _ => self.count_from(first, from).unwrap_or_default(),
+            };
+            tally.records = next - from;
+            self.stats.lost_records += tally.records;
+            self.notices.push(format!("the spool is full: the oldest records {from}..={} were dropped", next - 1));
+            let dropped = &mut self.marks.marks.dropped;
+            let dropped = dropped.get_or_insert(Dropped { first: from, last: next - 1, tally: Tally::default() });
+            dropped.last = next - 1;
+            dropped.tally.add(&tally);
+        }
+        self.save_marks()?;
+        self.remove_front()
+    }
+
+    fn remove_front(&mut self) -> Result<(), DiskError> {
+        let Some(oldest) = self.sealed.front() else { return Ok(()) };
+        let path = self.home.generation(oldest.first);
+        if self
+            .reading
+            .as_ref()
+            .is_some_and(|reading| Some(reading.first) == self.sealed.front().map(|oldest| oldest.first))
+        {
+            Generation::close(&mut self.reading);
+        }
+        files::remove_dir(&path)?;
+        self.sealed.pop_front();
+        Ok(())
+    }
+
+    /// Removes what is confirmed, whole generations at a time.
+    pub(super) fn free_confirmed(&mut self) -> Result<(), DiskError> {
+        let all = self.confirmed() == self.durable() && self.outstanding() == 0;
+        if all && self.write_bytes > 0 && files::disk_bytes(&self.write()?.path) > SHRINK_AT {
+            self.roll()?;
+        }
+        if self.front_is_confirmed() {
+            self.save_marks()?;
+        }
+        while self.front_is_confirmed() {
+            self.remove_front()?;
+        }
+        Ok(())
+    }
+
+    /// Whether everything up to the second generation is confirmed: a hole behind the first belongs to it.
+    fn front_is_confirmed(&self) -> bool {
+        let write = self.write.as_ref().map(|write| write.first);
+        let next = self.sealed.get(1).map(|next| next.first).or(write);
+        !self.sealed.is_empty() && next.is_some_and(|next| next - 1 <= self.confirmed())
+    }
+
+    /// A confirmation takes the front of a loss with it. The rest is counted in proportion.
+    pub(super) fn trim_dropped(&mut self) {
+        let confirmed = self.confirmed();
+        let Some(dropped) = &mut self.marks.marks.dropped else { return };
+        if dropped.last <= confirmed {
+            self.marks.marks.dropped = None;
+        } else if dropped.first <= confirmed {
+            let left = dropped.last - confirmed;
+            dropped.tally = dropped.tally.part(left);
+            dropped.first = confirmed + 1;
+        }
+    }
+
+    /// The file system refused. sled answers nothing any more after that, so the write generation is opened again,
+    /// with the ballast's room, and the oldest generation's when that may go.
+    pub(super) fn recover_from_full(&mut self) -> Result<(), DiskError> {
+        self.notices.push("the disk is full: room is made by the ballast and by what may be dropped".into());
+        let first = self.write()?.first;
+        Generation::close(&mut self.write);
+        self.home.drop_ballast();
+        self.other_bytes = self.home.other_bytes();
+        loop {
+            match Generation::open(&self.home, first, self.durable()) {
+                Ok(climbed) => {
+                    self.notices.extend(climbed.finding);
+                    self.write = Some(climbed.generation);
+                    return self.make_room(self.waiting_bytes as u64);
+                }
+                Err(DiskError::NoSpace) if self.sealed.len() > 1 && self.options.when_full == WhenFull::DropOldest => {
+                    self.drop_oldest()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes the ballast back when there is plenty of room for it.
+    pub(super) fn tend_ballast(&mut self) {
+        let bytes = self.options.ballast_bytes();
+        if files::free_bytes(&self.home.dir).is_ok_and(|free| free > 2 * bytes) {
+            let _works_without = self.home.load_ballast();
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! A generation: a stretch of the log in a directory of its own, which is removed whole.
+//!
+//! Opening one climbs a ladder: open it; remove sled's snapshots and open it; find our chunks in its raw file, write
+//! them into a fresh database, and set the damaged one aside. What is missing then is a hole, and reading a hole gives
+//! a loss in its place.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use speedwell_wire::{Manifest, ManifestHash, Seq, record};
+
+use super::{
+    chunk::Chunk,
+    disk::{self, Disk, DiskError},
+    files,
+    home::Home,
+    salvage::salvage,
+    tally::Tally,
+};
+
+/// Salvaged bytes after which the fresh database is flushed: see [`super::disk`].
+const FLUSH_BYTES: usize = 128 << 10;
+/// A summary has a handful of numbers.
+const SUMMARY_MAX: u64 = 4096;
+/// A file that says that the generation was salvaged, and why.
+const SALVAGED: &str = "salvaged";
+
+/// An open generation.
+pub(super) struct Generation {
+    pub(super) first: Seq,
+    pub(super) path: PathBuf,
+    disk: Option<Disk>,
+}
+
+/// A generation that has been opened, and what that took.
+pub(super) struct Climbed {
+    pub(super) generation: Generation,
+    /// What was done about damage, in words.
+    pub(super) finding: Option<String>,
+}
+
+/// What a sealed generation holds: written when it is sealed, so that it need not be opened to be dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Summary {
+    pub(super) last: Seq,
+    pub(super) tally: Tally,
+}
+
+/// What a walk through a generation found.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    /// Last number in it; `None` when it is empty.
+    pub(super) last: Option<Seq>,
+    pub(super) tally: Tally,
+    /// Whether there are holes.
+    pub(super) holes: bool,
+    pub(super) bytes: u64,
+}
+
+/// What lies at a number.
+pub(super) enum At {
+    /// A chunk that holds it.
+    Chunk(Vec<u8>),
+    /// Nothing up to the number given, exclusive; `None` when nothing comes behind.
+    Hole(Option<Seq>),
+}
+
+impl Generation {
+    /// Opens the generation that begins with `first`, or makes it. `promised` is the last number known to have been
+    /// durable in it: where sled silently opens an older state, the raw file may still have what it forgot.
+    pub(super) fn open(home: &Home, first: Seq, promised: Seq) -> Result<Climbed, DiskError> {
+        let path = home.generation(first);
+        let copy = RawCopy::of(&path);
+        let why = match Self::open_whole(&path, first, promised) {
+            Err(DiskError::Damaged(why)) => why,
+            opened => return opened.map(|generation| Climbed { generation, finding: None }),
+        };
+        disk::remove_snapshots(&path)?;
+        if let Ok(generation) = Self::open_whole(&path, first, promised) {
+            let finding = format!("generation {first:016x} opened after its snapshot was removed ({why})");
+            return Ok(Climbed { generation, finding: Some(finding) });
+        }
+        Self::rebuild(home, first, &copy, &why)
+    }
+
+    /// Every page has to be readable, for sled reads some of them only when they are asked for, and nothing missing.
+    /// A generation that was salvaged is taken as it is: what is missing there stays missing.
+    fn open_whole(path: &Path, first: Seq, promised: Seq) -> Result<Self, DiskError> {
+        let salvaged = path.join(SALVAGED).exists();
+        let generation = Self { first, path: path.to_owned(), disk: Some(Disk::open(path)?) };
+        let (mut last, mut holes) = (first - 1, false);
+        let walked = generation.each_chunk(first, |chunk, hole| {
+            holes |= hole;
+            last = chunk.last();
+        });
+        let whole = walked.and_then(|()| match last {
+            _ if salvaged => Ok(()),
+            _ if holes => Err(DiskError::Damaged("chunks are missing in it".into())),
+            _ if last < promised => {
+                Err(DiskError::Damaged(format!("it ends at {last} and was promised to {promised}")))
+            }
+            _ => Ok(()),
+        });
+        match whole {
+            Ok(()) => Ok(generation),
+            Err(error) => {
+                generation.shut();
+                Err(error)
+            }
+        }
+    }
+
+    /// Salvages what can be read into a fresh generation and sets the damaged one aside. A crash anywhere in between
+    /// leaves one of the two whole and in its place or on its way there (see `Home::clear_leftovers`).
+    fn rebuild(home: &Home, first: Seq, copy: &RawCopy, why: &str) -> Result<Climbed, DiskError> {
+        let path = home.generation(first);
+        let new = path.with_extension("new");
+        if new.exists() {
+            fs::remove_dir_all(&new)?;
+        }
+        let fresh = Disk::open(&new)?;
+        let (mut chunks, mut waiting) = (0u64, 0);
+        salvage(&copy.or_raw(&path), |key, bytes| {
+            chunks += 1;
+            waiting += bytes.len();
+            fresh.insert(key, bytes)?;
+            if waiting >= FLUSH_BYTES {
+                waiting = 0;
+                fresh.flush()?;
+            }
+            Ok::<(), DiskError>(())
+        })?;
+        fresh.flush()?;
+        disk::close(fresh);
+        files::write_whole(&new.join(SALVAGED), why.as_bytes())?;
+        let summary = fs::read(path.join("summary"));
+        if let Ok(summary) = summary {
+            fs::write(new.join("summary"), summary)?;
+        }
+        copy.put_back(&path)?;
+        let aside = home.quarantine(&path)?;
+        fs::rename(&new, &path)?;
+        files::sync_name(&path)?;
+        let generation = Self { first, path: path.clone(), disk: Some(Disk::open(&path)?) };
+        let finding = format!(
+            "generation {first:016x} was damaged ({}): {chunks} chunks salvaged, the damaged one set aside in {}",
+            why.chars().take(120).collect::<String>(),
+            aside.display()
+        );
+        Ok(Climbed { generation, finding: Some(finding) })
+    }
+
+    fn disk(&self) -> Result<&Disk, DiskError> {
+        self.disk.as_ref().ok_or_else(|| DiskError::Io(io::Error::other("the generation is closed")))
+    }
+
+    pub(super) fn insert(&self, first: Seq, chunk: &[u8]) -> Result<(), DiskError> {
+        self.disk()?.insert(first, chunk)
+    }
+
+    pub(super) fn flush(&self) -> Result<(), DiskError> {
+        self.disk()?.flush()
+    }
+
+    /// Closes the database; the files stay.
+    pub(super) fn shut(mut self) {
+        if let Some(disk) = self.disk.take() {
+            disk::close(disk);
+        }
+    }
+
+    /// Closes the one that is open, if one is.
+    pub(super) fn close(open: &mut Option<Self>) {
+        if let Some(generation) = open.take() {
+            generation.shut();
+        }
+    }
+
+    /// What lies at `seq`.
+    pub(super) fn at(&self, seq: Seq) -> Result<At, DiskError> {
+        if let Some((key, bytes)) = self.disk()?.at_or_before(seq)?
+            && good(key, &bytes).is_some_and(|chunk| chunk.first <= seq && seq <= chunk.last())
+        {
+            return Ok(At::Chunk(bytes));
+        }
+        let mut from = seq;
+        while let Some((key, bytes)) = self.disk()?.after(from)? {
+            if good(key, &bytes).is_some() {
+                return Ok(At::Hole(Some(key)));
+            }
+            from = key.max(from + 1);
+        }
+        Ok(At::Hole(None))
+    }
+
+    /// Calls `see` with every good chunk from `seq` on, and whether a hole lies before it.
+    fn each_chunk(&self, seq: Seq, mut see: impl FnMut(&Chunk<'_>, bool)) -> Result<(), DiskError> {
+        let mut next = seq;
+        loop {
+            match self.at(next)? {
+                At::Hole(None) => return Ok(()),
+                At::Hole(Some(after)) => {
+                    let At::Chunk(bytes) = self.at(after)? else { return Ok(()) };
+                    next = seen(&bytes, after, true, &mut see);
+                }
+                At::Chunk(bytes) => next = seen(&bytes, next, false, &mut see),
+            }
+        }
+    }
+
+    /// Counts everything from `seq` on.
+    pub(super) fn walk(&self, seq: Seq, manifests: &BTreeMap<ManifestHash, Manifest>) -> Result<Walked, DiskError> {
+        let mut walked = Walked::default();
+        self.each_chunk(seq, |chunk, hole| {
+            walked.holes |= hole;
+            walked.last = Some(chunk.last());
+            walked.bytes += chunk.len() as u64;
+            let skipped = usize::try_from(seq.saturating_sub(chunk.first)).unwrap_or(usize::MAX);
+            chunk
+                .records()
+                .skip(skipped)
+                .filter_map(|bytes| record::decode(bytes).ok())
+                .for_each(|record| walked.tally.count(&record, manifests));
+        })?;
+        // A number that no chunk holds although keys lie behind it shows only there: a bad last chunk is a hole too.
+        let last_key = self.disk()?.at_or_before(Seq::MAX)?.map(|(key, _)| key);
+        walked.holes |= last_key.is_some_and(|key| walked.last.is_none_or(|last| key > last));
+        Ok(walked)
+    }
+
+    /// Writes the summary beside the chunks.
+    pub(super) fn seal(&self, summary: &Summary) -> io::Result<()> {
+        let content = postcard::to_allocvec(summary).map_err(io::Error::other)?;
+        files::write_whole(&self.path.join("summary"), &content)
+    }
+
+    /// The summary of the generation that begins with `first`, where it can be read.
+    pub(super) fn summary(home: &Home, first: Seq) -> Option<Summary> {
+        let content = files::read_whole(&home.generation(first).join("summary"), SUMMARY_MAX).ok().flatten()?;
+        postcard::from_bytes(&content).ok()
+    }
+}
+
+/// A copy of a generation's raw file from before sled opens it: sled takes an older state for the whole when it meets
+/// damage, and wipes what lay behind. The copy is not synced and goes at once when all is well, so that it is made in
+/// the page cache and hardly ever written.
+struct RawCopy(PathBuf);
+
+impl RawCopy {
+    fn of(generation: &Path) -> Self {
+        let copy = generation.with_extension("copy");
+        let raw = disk::raw_file(generation);
+        let room =
+            fs::metadata(&raw).is_ok_and(|meta| files::free_bytes(generation).is_ok_and(|free| free > 2 * meta.len()));
+        if room && fs::copy(&raw, &copy).is_err() {
+            let _works_without = fs::remove_file(&copy);
+        }
+        Self(copy)
+    }
+
+    /// The copy, or the raw file itself where there was no room for one.
+    fn or_raw(&self, generation: &Path) -> PathBuf {
+        if self.0.exists() { self.0.clone() } else { disk::raw_file(generation) }
+    }
+
+    /// What is set aside is what was found, not what sled made of it.
+    fn put_back(&self, generation: &Path) -> io::Result<()> {
+        if self.0.exists() { fs::rename(&self.0, disk::raw_file(generation)) } else { Ok(()) }
+    }
+}
+
+impl Drop for RawCopy {
+    fn drop(&mut self) {
+        let _was_put_back = fs::remove_file(&self.0);
+    }
+}
+
+fn seen(bytes: &[u8], next: Seq, hole: bool, see: &mut impl FnMut(&Chunk<'_>, bool)) -> Seq {
+    match Chunk::parse(bytes) {
+        Some(chunk) => {
+            see(&chunk, hole);
+            chunk.last() + 1
+        }
+        // Cannot be: it was parsed to be found. One step on, so that no loop hangs on it.
+        None => next + 1,
+    }
+}
+
+fn good(key: Seq, bytes: &[u8]) -> Option<Chunk<'_>> {
+    Chunk::parse(bytes).filter(|chunk| chunk.first == key)
+}
+
+impl From<io::Error> for DiskError {
+    fn from(error: io::Error) -> Self {
+        disk::sort_io(error)
+    }
+}

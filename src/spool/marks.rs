@@ -1,0 +1,87 @@
+//! A page that says how far things had come: what is confirmed, which numbers may be in use, what was dropped.
+//!
+//! Two slots of 4 KiB in one file, written in turn and in place, so that a power cut in the middle of one leaves the
+//! other, and so that syncing needs no new block from the file system:
+//! ```text
+//! slot { length u16 LE, postcard of Marks, check u32 LE (CRC-32C of both) }
+//! ```
+//! The slot with the greater `turn` counts.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+use speedwell_wire::{Seq, frame::crc32c};
+
+use super::{files, tally::Tally};
+
+const SLOT: usize = 4096;
+
+/// How far things had come when the page was written. Losing some seconds of it only causes resends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Marks {
+    turn: u64,
+    /// How often the spool has been opened.
+    pub(super) epoch: u32,
+    pub(super) confirmed: Seq,
+    /// Everything up to here was durable.
+    pub(super) durable: Seq,
+    /// No number beyond this was handed out: where damage hides what was, numbers go on behind it.
+    pub(super) ceiling: Seq,
+    /// What was dropped unconfirmed.
+    pub(super) dropped: Option<Dropped>,
+}
+
+/// A range of numbers whose records had to go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Dropped {
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    pub(super) tally: Tally,
+}
+
+pub(super) struct MarksFile {
+    file: File,
+    pub(super) marks: Marks,
+}
+
+impl MarksFile {
+    /// Opens the page; `false` when nothing on it can be read.
+    pub(super) fn open(dir: &Path) -> io::Result<(Self, bool)> {
+        let path = dir.join("marks");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        if file.metadata()?.len() < 2 * SLOT as u64 {
+            file.write_all_at(&[0; SLOT], SLOT as u64)?;
+            file.sync_all()?;
+            files::sync_name(&path)?;
+        }
+        let newest = (0..2).filter_map(|slot| read_slot(&file, slot)).max_by_key(|marks| marks.turn);
+        let known = newest.is_some();
+        Ok((Self { file, marks: newest.unwrap_or_default() }, known))
+    }
+
+    /// Writes the page and waits until it is on disk.
+    pub(super) fn save(&mut self) -> io::Result<()> {
+        self.marks.turn += 1;
+        let content = postcard::to_allocvec(&self.marks).map_err(io::Error::other)?;
+        let length = u16::try_from(content.len()).map_err(io::Error::other)?;
+        let mut slot = length.to_le_bytes().to_vec();
+        slot.extend_from_slice(&content);
+        slot.extend_from_slice(&crc32c(&slot).to_le_bytes());
+        slot.resize(SLOT, 0);
+        self.file.write_all_at(&slot, (self.marks.turn % 2) * SLOT as u64)?;
+        self.file.sync_data()
+    }
+}
+
+fn read_slot(file: &File, slot: u64) -> Option<Marks> {
+    let mut bytes = [0; SLOT];
+    file.read_exact_at(&mut bytes, slot * SLOT as u64).ok()?;
+    let end = 2 + usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+    let check = bytes.get(end..end + 4)?;
+    (end > 2 && check == crc32c(&bytes[..end]).to_le_bytes()).then(|| postcard::from_bytes(&bytes[2..end]).ok())?
+}
