@@ -1,10 +1,17 @@
 //! `speedwell check`: is the configuration right, and is everything there that it names?
+//!
+//! Nothing is opened for good, nothing is created, nothing is sent: it may run beside the agent.
 
 use std::process::ExitCode;
 
 use clap::Args;
+use speedwell::{board::BoardKind, config::Config};
 
-use super::{ConfigArgs, Exit};
+use super::{
+    ConfigArgs, gpio,
+    probe::{self, Finding, Mark},
+    summary,
+};
 
 /// Check the configuration file, and that the devices and directories it names are there
 #[derive(Debug, Args)]
@@ -14,12 +21,54 @@ pub(crate) struct CheckArgs {
     /// Check the file only, as on a desk or in CI
     #[arg(long)]
     pub(crate) no_hardware: bool,
+    /// See whether the broker answers, too
+    #[arg(long)]
+    pub(crate) online: bool,
 }
 
 /// Checks.
 pub(crate) fn run(args: CheckArgs) -> ExitCode {
-    match args.config.load() {
-        Ok(_) => Exit::Fine.into(),
-        Err(exit) => exit.into(),
+    let config = match args.config.load() {
+        Ok(config) => config,
+        Err(exit) => return exit.into(),
+    };
+    print!("{}", summary::summary(&config));
+    for warning in &config.warnings {
+        print!("\nwarning: {}", warning.render(&config.file));
+    }
+    let findings = findings(&config, &args);
+    if !findings.is_empty() {
+        println!();
+    }
+    for finding in &findings {
+        print!("{finding}");
+    }
+    println!("\n{}", verdict(&findings, args.no_hardware));
+    probe::exit(&findings).into()
+}
+
+fn findings(config: &Config, args: &CheckArgs) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !args.no_hardware {
+        if config.gateway.board.kind == BoardKind::Hardware {
+            findings.extend(gpio::check(config));
+            findings.extend(probe::buses(config));
+        }
+        findings.extend(probe::directories(config));
+        findings.extend(probe::files(&config.broker));
+    }
+    if args.online {
+        findings.push(probe::online(&config.broker));
+    }
+    findings
+}
+
+fn verdict(findings: &[Finding], no_hardware: bool) -> String {
+    let bad = findings.iter().filter(|f| matches!(f.mark, Mark::Bad(_))).count();
+    match (bad, no_hardware) {
+        (0, true) => "The file is right. What it names was not looked at.".into(),
+        (0, false) => "All is well.".into(),
+        (1, _) => "1 thing is not as it has to be.".into(),
+        (n, _) => format!("{n} things are not as they have to be."),
     }
 }

@@ -19,9 +19,12 @@ mod boards;
 mod check;
 mod decode;
 mod exit;
+mod gpio;
 mod lines;
+mod probe;
 mod replay;
 mod run;
+mod summary;
 mod watch;
 
 /// Measures speed on vehicles and rigs, and gets every measurement to the backend exactly once.

@@ -1,0 +1,191 @@
+//! What a configuration says, as a table a technician compares with the vehicle.
+
+use std::time::Duration;
+
+use speedwell::{
+    board::Board,
+    config::{
+        Config, Confirm, Encoding, HallSensor, J1939Signal, POLLED_LIMIT_HZ, PulseSource, Sensor, SensorKind, WhenFull,
+        significant,
+    },
+};
+
+/// A speed everybody can drive, to compare a frequency at.
+const COMPARE_AT_KMH: f64 = 50.0;
+
+/// Gateway, broker, spool, then a line or more a sensor.
+pub(super) fn summary(config: &Config) -> String {
+    let Config { gateway, broker, spool, .. } = config;
+    let scheme = if broker.tls { "mqtts" } else { "mqtt" };
+    let confirmed = match broker.confirm {
+        Confirm::Hub => "confirmed by the hub",
+        Confirm::Broker => "confirmed by the broker",
+    };
+    let encoding = match broker.encoding {
+        Encoding::Postcard => "postcard",
+        Encoding::Json => "JSON",
+    };
+    let full = match spool.when_full {
+        WhenFull::DropOldest => "then the oldest go",
+        WhenFull::DropNewest => "then nothing more is taken",
+    };
+    let mut text = format!("gateway  {} on {} ({})\n", gateway.id, gateway.board.title, gateway.board.name);
+    let host = if broker.host.contains(':') { format!("[{}]", broker.host) } else { broker.host.clone() };
+    text += &format!("broker   {scheme}://{host}:{}, {confirmed}, {encoding}\n", broker.port);
+    text += &format!(
+        "spool    {}, at most {}, {full}; safe on disk every {}\n\n",
+        spool.directory.display(),
+        bytes(spool.max_size),
+        duration(spool.commit_every)
+    );
+    let width = config.sensors.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    for sensor in &config.sensors {
+        let mut name = sensor.name.as_str();
+        for line in told(sensor, &gateway.board) {
+            text += &format!("{name:width$}  {line}\n");
+            name = "";
+        }
+    }
+    text
+}
+
+/// What is connected where, how often it reports, and what to expect of it.
+fn told(sensor: &Sensor, board: &Board) -> Vec<String> {
+    match &sensor.kind {
+        SensorKind::Hall(hall) => {
+            let mut lines = vec![format!("{}, reports {}", pin(hall, board), rate(hall.report))];
+            lines.extend(expect_hall(hall, board));
+            lines
+        }
+        SensorKind::J1939(j1939) => {
+            let signal = match j1939.signal {
+                J1939Signal::WheelBasedSpeed => "wheel-based speed, SPN 84",
+            };
+            let from = j1939.source_address.map_or(String::new(), |a| format!(" from address {a}"));
+            vec![
+                format!("CAN {}, reports {}", j1939.interface, rate(j1939.report)),
+                format!("{signal}{from}; no value after {} of silence", duration(j1939.timeout)),
+            ]
+        }
+        SensorKind::Nmea(nmea) => vec![
+            format!("{} at {} baud, reports {}", nmea.port.display(), nmea.baud, rate(nmea.report)),
+            format!("RMC sentences; no value after {} of silence", duration(nmea.timeout)),
+        ],
+    }
+}
+
+fn pin(hall: &HallSensor, board: &Board) -> String {
+    let known = board.pin_at(&hall.pin.at);
+    let line = known.and_then(|p| p.line.clone()).unwrap_or_else(|| hall.pin.written.clone());
+    let header =
+        known.and_then(|p| p.at.clone()).filter(|at| *at != line).map_or(String::new(), |at| format!(" ({at})"));
+    format!("{line}{header}: {}", hall.pin.at)
+}
+
+/// Pulses a metre in the other ways people know it, the frequency at a speed to compare with, and whether it will do.
+fn expect_hall(hall: &HallSensor, board: &Board) -> Vec<String> {
+    let k = hall.pulses_per_metre;
+    let most = hall.max_edge_rate_hz();
+    let verdict = if hall.source == PulseSource::Polled {
+        format!("OK for a polled pin (up to {POLLED_LIMIT_HZ} a second)")
+    } else if most <= board.supported_rate_hz {
+        "OK for GPIO edges".to_owned()
+    } else {
+        "best effort for GPIO edges".to_owned()
+    };
+    let turn = match (hall.pulses_per_turn, hall.circumference) {
+        (Some(pulses), Some(metres)) => format!(", {pulses} a turn of {} m", significant(metres)),
+        (Some(pulses), None) => format!(", {pulses} a turn"),
+        _ => String::new(),
+    };
+    vec![
+        format!("{} pulses/m, {}/km{turn}", significant(k), significant(k * 1000.0)),
+        format!("at {COMPARE_AT_KMH} km/h you should see {} Hz", significant(k * COMPARE_AT_KMH / 3.6)),
+        format!("at most {} edges/s, at {} km/h: {verdict}", significant(most), significant(hall.max_speed * 3.6)),
+    ]
+}
+
+/// A period as the rate people say, or as a time when it is slower than once a second.
+fn rate(period: Duration) -> String {
+    let seconds = period.as_secs_f64();
+    if seconds <= 1.0 { format!("{} Hz", significant(1.0 / seconds)) } else { format!("every {}", duration(period)) }
+}
+
+fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        s if s < 1.0 => format!("{} ms", significant(s * 1000.0)),
+        s => format!("{} s", significant(s)),
+    }
+}
+
+/// Bytes in the largest unit that leaves a readable number.
+pub(super) fn bytes(n: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, size)| n >= *size) {
+        Some((unit, size)) => format!("{} {unit}", significant(n as f64 / *size as f64)),
+        None => format!("{n} B"),
+    }
+}
+
+/// Columns side by side, the last one as long as it likes.
+pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths: [usize; N] = head.map(|h| h.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let mut text = String::new();
+        for (i, cell) in cells.iter().enumerate() {
+            let pad = if i + 1 == N { 0 } else { widths[i] - cell.chars().count() + 2 };
+            text += cell;
+            text += &" ".repeat(pad);
+        }
+        text.trim_end().to_owned() + "\n"
+    };
+    let mut text = line(head.to_vec());
+    for row in rows {
+        text += &line(row.iter().map(String::as_str).collect());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use speedwell::board::Catalog;
+
+    use super::*;
+
+    #[test]
+    fn the_summary_tells_what_to_expect_of_each_sensor() {
+        let text = include_str!("../../config/reference.toml").replace("200 km/h", "130 km/h");
+        let config = Config::parse(Path::new("g.toml"), &text, &Catalog::built_in()).expect("the reference is right");
+        let wanted = "\
+gateway  truck-7 on Raspberry Pi 4 Model B (rpi-4b)
+broker   mqtts://broker.example:8883, confirmed by the hub, postcard
+spool    /var/lib/speedwell/spool, at most 2 GiB, then the oldest go; safe on disk every 1 s
+
+front-wheel  GPIO17 (P11): pinctrl-bcm2711 line 17, reports 10 Hz
+             24.18 pulses/m, 24181/km, 48 a turn of 1.985 m
+             at 50 km/h you should see 335.9 Hz
+             at most 873.2 edges/s, at 130 km/h: OK for GPIO edges
+ecu-speed    CAN can0, reports 10 Hz
+             wheel-based speed, SPN 84; no value after 500 ms of silence
+gnss         /dev/ttyACM0 at 9600 baud, reports 1 Hz
+             RMC sentences; no value after 3 s of silence
+";
+        let got = summary(&config);
+        assert_eq!(got, wanted, "\n{got}");
+    }
+
+    #[test]
+    fn bytes_are_shown_in_the_unit_that_fits() {
+        assert_eq!(bytes(2 << 30), "2 GiB");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(12), "12 B");
+    }
+}
