@@ -116,6 +116,21 @@ pub enum Quantity {
 }
 
 impl Quantity {
+    /// The word for it, as it stands in JSON and CSV.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quantity::Speed => "speed",
+            Quantity::RotationalSpeed => "rotational-speed",
+            Quantity::Distance => "distance",
+            Quantity::Latitude => "latitude",
+            Quantity::Longitude => "longitude",
+            Quantity::Course => "course",
+            Quantity::Altitude => "altitude",
+            Quantity::Acceleration => "acceleration",
+            Quantity::Count => "count",
+        }
+    }
+
     /// The unit, as it is written behind a number.
     pub fn unit(self) -> &'static str {
         match self {

@@ -69,6 +69,18 @@ pub enum Quality {
     Stopped,
 }
 
+impl Quality {
+    /// The word for it, as it stands in JSON and CSV.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quality::Good => "good",
+            Quality::Estimated => "estimated",
+            Quality::Degraded => "degraded",
+            Quality::Stopped => "stopped",
+        }
+    }
+}
+
 /// Why there is no value. Never a silent zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -87,6 +99,21 @@ pub enum NoData {
     Fault,
     /// A value outside what the sensor can measure.
     OutOfRange,
+}
+
+impl NoData {
+    /// The word for it, as it stands in JSON and CSV.
+    pub fn name(self) -> &'static str {
+        match self {
+            NoData::Silent => "silent",
+            NoData::Stale => "stale",
+            NoData::NotAvailable => "not-available",
+            NoData::SensorError => "sensor-error",
+            NoData::NoFix => "no-fix",
+            NoData::Fault => "fault",
+            NoData::OutOfRange => "out-of-range",
+        }
+    }
 }
 
 /// Something that happened, with its time.
@@ -131,6 +158,22 @@ pub enum EventKind {
     Configuration,
 }
 
+impl EventKind {
+    /// The word for it, as it stands in JSON and CSV.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Started => "started",
+            EventKind::Stopped => "stopped",
+            EventKind::SensorFault => "sensor-fault",
+            EventKind::SensorRecovered => "sensor-recovered",
+            EventKind::ClockStep => "clock-step",
+            EventKind::Spool => "spool",
+            EventKind::Unconfirmed => "unconfirmed",
+            EventKind::Configuration => "configuration",
+        }
+    }
+}
+
 /// Where a clock fix comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -143,6 +186,18 @@ pub enum ClockSource {
     Gnss,
     /// A battery-backed clock that was set by us.
     Rtc,
+}
+
+impl ClockSource {
+    /// The word for it, as it stands in JSON and CSV.
+    pub fn name(self) -> &'static str {
+        match self {
+            ClockSource::Untrusted => "untrusted",
+            ClockSource::Ntp => "ntp",
+            ClockSource::Gnss => "gnss",
+            ClockSource::Rtc => "rtc",
+        }
+    }
 }
 
 /// A mapping of boot time to UTC: `utc(t) = utc_ns + (t - boot_ns) * (1 + rate_ppb / 1e9)`.
@@ -192,4 +247,43 @@ pub enum LossReason {
     Overrun,
     /// A record too large for the broker or the hub was set aside.
     TooLarge,
+}
+
+impl LossReason {
+    /// The word for it, as it stands in JSON and CSV.
+    pub fn name(self) -> &'static str {
+        match self {
+            LossReason::SpoolFullOldest => "spool-full-oldest",
+            LossReason::SpoolFullNewest => "spool-full-newest",
+            LossReason::Damaged => "damaged",
+            LossReason::Overrun => "overrun",
+            LossReason::TooLarge => "too-large",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_json_form() {
+        let json = |value: &dyn Fn() -> serde_json::Result<alloc::string::String>| value().expect("a plain word");
+        for quality in [Quality::Good, Quality::Estimated, Quality::Degraded, Quality::Stopped] {
+            assert_eq!(json(&|| serde_json::to_string(&quality)), alloc::format!("{:?}", quality.name()));
+        }
+        for reason in [NoData::Silent, NoData::NotAvailable, NoData::SensorError, NoData::NoFix, NoData::OutOfRange] {
+            assert_eq!(json(&|| serde_json::to_string(&reason)), alloc::format!("{:?}", reason.name()));
+        }
+        for reason in [LossReason::SpoolFullOldest, LossReason::TooLarge] {
+            assert_eq!(json(&|| serde_json::to_string(&reason)), alloc::format!("{:?}", reason.name()));
+        }
+        for kind in [EventKind::SensorFault, EventKind::ClockStep, EventKind::Unconfirmed] {
+            assert_eq!(json(&|| serde_json::to_string(&kind)), alloc::format!("{:?}", kind.name()));
+        }
+        assert_eq!(
+            json(&|| serde_json::to_string(&ClockSource::Untrusted)),
+            alloc::format!("{:?}", ClockSource::Untrusted.name())
+        );
+    }
 }
