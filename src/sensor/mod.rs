@@ -5,6 +5,13 @@
 //! Keeps   a few bytes of state a sensor; reads no clock, opens no file: the same bytes give the same readings.
 //! Imports `clock`, the wire's words. No Linux in here.
 
+pub mod hall;
+pub mod j1939;
+pub mod nmea;
+mod pace;
+
+pub(crate) use pace::Pace;
+
 use std::time::Duration;
 
 use speedwell_wire::{NoData, Quality, Quantity};
