@@ -19,13 +19,11 @@ use socketcan::{
 };
 use tracing::{debug, info, warn};
 
-use super::{
-    Frame, Vehicle,
-    frame::id_of,
-    simulated::SimulatedCan,
-    stamp::{boot_now, boot_of_realtime},
+use super::{Frame, Vehicle, frame::id_of, simulated::SimulatedCan};
+use crate::{
+    clock::{Bracket, Clock, SystemClock},
+    sensor::TimedFrame,
 };
-use crate::sensor::TimedFrame;
 
 /// Receive buffer: some 8000 frames, several seconds of a full 500 kbit/s bus.
 const RECEIVE_BUFFER_BYTES: libc::c_int = 4 * 1024 * 1024;
@@ -202,8 +200,8 @@ impl CanPort {
     }
 
     /// Opens the bus of a simulated vehicle.
-    pub fn simulated(vehicle: Arc<Vehicle>, interface: &str, filters: &[CanFilter]) -> Result<Self, CanError> {
-        SimulatedCan::open(vehicle, interface, filters).map(CanPort::Simulated)
+    pub fn simulated(vehicle: Arc<Vehicle>, filters: &[CanFilter]) -> Self {
+        CanPort::Simulated(SimulatedCan::new(vehicle, filters))
     }
 
     /// Waits at most `timeout` for a frame; `None` when none came, or only word of the bus's state.
@@ -285,8 +283,9 @@ impl RealCan {
             return self.bus_said(received.frame).map(|()| None);
         }
         let t = match received.stamp_ns {
-            Some(stamp_ns) => boot_of_realtime(stamp_ns).0,
-            None => boot_now(),
+            // Where the clock was stepped in between, the time of reading is the best there is.
+            Some(stamp_ns) => Bracket::read().boot_of(stamp_ns).unwrap_or_else(|read| read),
+            None => SystemClock.now(),
         };
         Ok(frame_of(&received.frame).map(|frame| TimedFrame { t, frame }))
     }
@@ -407,7 +406,7 @@ fn wait_readable(fd: RawFd, timeout: Duration) -> io::Result<bool> {
 /// What one recvmsg brings.
 struct Received {
     frame: libc::can_frame,
-    stamp_ns: Option<i128>,
+    stamp_ns: Option<i64>,
     /// The kernel's count of frames dropped on this socket, once there were any.
     drops: Option<u32>,
 }
@@ -442,7 +441,7 @@ fn receive(fd: RawFd) -> io::Result<Option<Received>> {
     Ok(Some(Received { frame, stamp_ns, drops }))
 }
 
-fn control_messages(message: &libc::msghdr) -> (Option<i128>, Option<u32>) {
+fn control_messages(message: &libc::msghdr) -> (Option<i64>, Option<u32>) {
     let (mut stamp_ns, mut drops) = (None, None);
     // SAFETY: the kernel filled `message`; the CMSG macros stay within msg_controllen, and each payload is read, unaligned,
     // only when its header says that it is long enough.
@@ -454,7 +453,7 @@ fn control_messages(message: &libc::msghdr) -> (Option<i128>, Option<u32>) {
             match (h.cmsg_level, h.cmsg_type) {
                 (libc::SOL_SOCKET, SO_TIMESTAMPNS_NEW) if holds(16) => {
                     let [seconds, nanoseconds] = data.cast::<[i64; 2]>().read_unaligned();
-                    stamp_ns = Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds));
+                    stamp_ns = Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds));
                 }
                 (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) if holds(4) => drops = Some(data.cast::<u32>().read_unaligned()),
                 _ => {}

@@ -19,8 +19,10 @@ use std::{
 use gpiocdev::{Chip, Request, line, request::Config};
 use tracing::{info, warn};
 
-use super::stamp::{MonotonicOffset, boot_now};
-use crate::sensor::{Edge, EdgeCapture, EdgeKind, StampSource};
+use crate::{
+    clock::{BootNs, Clock, MonotonicOffset, SystemClock},
+    sensor::{Edge, EdgeCapture, EdgeKind, StampSource},
+};
 
 /// Events the kernel holds for a request: at 2 kHz the reader may sleep half a second before one is lost. The kernel
 /// takes at most 16 times 64.
@@ -28,6 +30,9 @@ pub const KERNEL_BUFFER_EVENTS: u32 = 1024;
 
 /// Events read at once: 12 KiB of buffer, one system call for 128 ms at 2 kHz.
 const BATCH_EVENTS: usize = 256;
+
+/// How old the offset between the kernel's event clock and boot time may be.
+const OFFSET_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// Lines a request can have (GPIO_V2_LINES_MAX).
 const REQUEST_LINES_MAX: usize = 64;
@@ -265,6 +270,7 @@ pub struct GpioCapture {
     buffer: Vec<u64>,
     event_words: usize,
     offset: MonotonicOffset,
+    offset_read: BootNs,
 }
 
 impl GpioCapture {
@@ -302,6 +308,7 @@ impl GpioCapture {
             buffer: vec![0; event_words * BATCH_EVENTS],
             event_words,
             offset: MonotonicOffset::read(),
+            offset_read: SystemClock.now(),
             request,
         })
     }
@@ -309,6 +316,13 @@ impl GpioCapture {
     /// How many lines the request has; the sequence numbers are counted in the interrupt with two or more.
     pub fn lines(&self) -> usize {
         self.offsets.len()
+    }
+
+    /// The offset changes only when the machine sleeps: once a second is often enough.
+    fn refresh_offset(&mut self, now: BootNs) {
+        if now.since(self.offset_read) > OFFSET_AGE_MAX {
+            (self.offset, self.offset_read) = (MonotonicOffset::read(), now);
+        }
     }
 
     fn failed(&self, doing: &'static str, error: &gpiocdev::Error) -> GpioError {
@@ -348,7 +362,7 @@ impl EdgeCapture for GpioCapture {
     type Error = GpioError;
 
     fn next_batch(&mut self, timeout: Duration, edges: &mut Vec<Edge>) -> Result<(), GpioError> {
-        self.offset.refresh(boot_now());
+        self.refresh_offset(SystemClock.now());
         match self.request.wait_edge_event(timeout) {
             Ok(false) => Ok(()),
             Ok(true) => self.read_batch(edges).map(drop),

@@ -10,7 +10,6 @@
 //! tokio-serial. A port that fails is closed by its owner and opened again after a while; no door retries by itself.
 
 mod ports;
-mod stamp;
 
 pub mod can;
 pub mod catalog;

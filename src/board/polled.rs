@@ -19,9 +19,9 @@ use std::{
 use embedded_hal::digital::InputPin;
 use linux_embedded_hal::{CdevPin, gpio_cdev};
 
-use super::{gpio, gpio::EdgeSelect, stamp::boot_now};
+use super::{gpio, gpio::EdgeSelect};
 use crate::{
-    clock::BootNs,
+    clock::{BootNs, Clock, SystemClock},
     sensor::{Edge, EdgeCapture, EdgeKind, StampSource},
 };
 
@@ -134,7 +134,7 @@ impl<P: InputPin + Send> EdgeCapture for PolledCapture<P> {
         let until = Instant::now() + timeout;
         while Instant::now() < until {
             if self.pace(until)
-                && let Some(edge) = self.look(boot_now())?
+                && let Some(edge) = self.look(SystemClock.now())?
             {
                 edges.push(edge);
                 return Ok(());

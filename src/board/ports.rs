@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Bias, Board, BoardKind, CanError, CanFilter, CanPort, EdgeSelect, GpioCapture, GpioError, LineRequest, Pin, PinAt,
-    PolledError, SerialError, SerialPort, Vehicle, gpio, polled, simulated,
+    Bias, Board, BoardKind, Bus, CanError, CanFilter, CanPort, EdgeSelect, GpioCapture, GpioError, LineRequest, Pin,
+    PinAt, PolledError, SerialError, SerialPort, Vehicle, gpio, polled, simulated,
 };
 use crate::sensor::{Edge, EdgeCapture, StampSource};
 
@@ -123,7 +123,13 @@ impl Doors {
     /// Opens a CAN interface. Blocking from here on: use it in a thread.
     pub fn can(&self, interface: &str, filters: &[CanFilter]) -> Result<CanPort, BoardError> {
         Ok(match &self.vehicle {
-            Some(vehicle) => CanPort::simulated(vehicle.clone(), interface, filters)?,
+            Some(vehicle) => {
+                let present = names(&self.board.can, simulated::CAN_INTERFACE);
+                if !present.iter().any(|name| name == interface) {
+                    return Err(CanError::NoInterface { name: interface.into(), present }.into());
+                }
+                CanPort::simulated(vehicle.clone(), filters)
+            }
             None => CanPort::open(interface, filters)?,
         })
     }
@@ -131,7 +137,13 @@ impl Doors {
     /// Opens a serial port. Within a tokio runtime.
     pub fn serial(&self, port: &Path, baud: u32) -> Result<SerialPort, BoardError> {
         Ok(match &self.vehicle {
-            Some(vehicle) => SerialPort::simulated(vehicle.clone(), port)?,
+            Some(vehicle) => {
+                let present = names(&self.board.uart, simulated::SERIAL_PORT);
+                if !present.iter().any(|name| Path::new(name) == port) {
+                    return Err(SerialError::NoPort { path: port.into(), present }.into());
+                }
+                SerialPort::simulated(vehicle.clone())
+            }
             None => SerialPort::open(port, baud)?,
         })
     }
@@ -140,6 +152,11 @@ impl Doors {
     pub fn board(&self) -> &Board {
         &self.board
     }
+}
+
+/// Devices of a simulated board: those of its file, and the one that is always there.
+fn names(listed: &[Bus], always: &str) -> Vec<String> {
+    listed.iter().map(|bus| bus.device.clone()).chain([always.to_owned()]).collect()
 }
 
 /// Chip label and offset of a pin; a line known by name is looked for on every chip.

@@ -14,8 +14,8 @@ use std::{
 use tokio::io::AsyncReadExt;
 use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialStream};
 
-use super::{Vehicle, simulated::SimulatedGnss, stamp::boot_now};
-use crate::clock::BootNs;
+use super::{Vehicle, simulated::SimulatedGnss};
+use crate::clock::{BootNs, Clock, SystemClock};
 
 /// Slowest and fastest line: from an old modem's to what a UART of a small board does.
 pub const BAUD_RANGE: std::ops::RangeInclusive<u32> = 300..=4_000_000;
@@ -114,9 +114,8 @@ impl SerialPort {
     }
 
     /// Opens the receiver of a simulated vehicle.
-    pub fn simulated(vehicle: Arc<Vehicle>, path: &Path) -> Result<Self, SerialError> {
-        let gnss = SimulatedGnss::open(vehicle, &path.to_string_lossy())?;
-        Ok(SerialPort::Simulated(SimulatedSerial { gnss, rest: Vec::new(), t: BootNs(0) }))
+    pub fn simulated(vehicle: Arc<Vehicle>) -> Self {
+        SerialPort::Simulated(SimulatedSerial { gnss: SimulatedGnss::new(vehicle), rest: Vec::new(), t: BootNs(0) })
     }
 
     /// Waits for bytes and puts them at the start of `buffer`. Dropping the wait loses nothing. An empty `buffer` brings
@@ -158,12 +157,12 @@ impl RealSerial {
 
     async fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, SerialError> {
         if buffer.is_empty() {
-            return Ok(Chunk { t: boot_now(), len: 0 });
+            return Ok(Chunk { t: SystemClock.now(), len: 0 });
         }
         match self.stream.read(buffer).await {
             // A line that hung up answers every read at once with nothing: to go on would burn a core.
             Ok(0) => Err(SerialError::HungUp { path: self.path.clone() }),
-            Ok(len) => Ok(Chunk { t: first_byte(boot_now(), len, self.baud), len }),
+            Ok(len) => Ok(Chunk { t: first_byte(SystemClock.now(), len, self.baud), len }),
             Err(cause) => Err(told(&self.path, "reading", &cause)),
         }
     }
@@ -212,7 +211,7 @@ pub struct SimulatedSerial {
 impl SimulatedSerial {
     async fn read(&mut self, buffer: &mut [u8]) -> Chunk {
         if self.rest.is_empty() {
-            tokio::time::sleep(self.gnss.due().since(boot_now()).min(Duration::from_secs(1))).await;
+            tokio::time::sleep(self.gnss.due().since(SystemClock.now()).min(Duration::from_secs(1))).await;
             let (t, sentence) = self.gnss.sentence();
             (self.t, self.rest) = (t, sentence.into_bytes());
         }
@@ -244,7 +243,7 @@ mod tests {
         runtime().block_on(async {
             let (mut far, near) = SerialStream::pair().unwrap();
             let mut port = SerialPort::Real(RealSerial { stream: near, path: "pty".into(), baud: 115_200 });
-            let before = boot_now();
+            let before = SystemClock.now();
             far.write_all(b"$GPRMC").await.unwrap();
             let mut buffer = [0; 64];
             let chunk = port.read(&mut buffer).await.unwrap();
@@ -281,7 +280,7 @@ mod tests {
     fn the_simulated_receiver_hands_a_sentence_over_in_any_pieces() {
         runtime().block_on(async {
             let vehicle = Vehicle::new(1, Default::default());
-            let mut port = SerialPort::simulated(vehicle, Path::new("sim:gnss")).unwrap();
+            let mut port = SerialPort::simulated(vehicle);
             let (mut text, mut small) = (Vec::new(), [0; 7]);
             while !text.ends_with(b"\n") {
                 let chunk = port.read(&mut small).await.unwrap();

@@ -4,25 +4,23 @@
 //! Out     edges, CCVS1 frames at 10 Hz and RMC sentences, in real time, with the boot time they came at.
 //! Keeps   a [`Drive`] and when it began; every pin, interface and port of one [`Vehicle`] agrees with the others.
 //!
-//! Any pin of a simulated board is the wheel sensor, CAN interface `sim0` and serial port `sim:gnss` are there; a sensor
-//! that names another interface or port is told so, as on a real board.
+//! Any pin of a simulated board is the wheel sensor; the CAN interfaces and serial ports its file lists are there, and
+//! besides them `sim0` and `sim:gnss`. A sensor that names another is told so, as on a real board.
 
 use std::{sync::Arc, thread, time::Duration};
 
 use embedded_can::Frame as _;
 
-use super::{
-    CanFilter, Frame, can::CanError, drive::Drive, frame::id_of, gpio::EdgeSelect, serial::SerialError, stamp::boot_now,
-};
+use super::{CanFilter, Frame, drive::Drive, frame::id_of, gpio::EdgeSelect};
 use crate::{
-    clock::BootNs,
+    clock::{BootNs, Clock, SystemClock},
     sensor::{Edge, EdgeCapture, EdgeKind, StampSource, TimedFrame},
 };
 
-/// The CAN interface of a simulated board.
+/// A CAN interface that every simulated board has.
 pub const CAN_INTERFACE: &str = "sim0";
 
-/// The serial port of a simulated board.
+/// A serial port that every simulated board has.
 pub const SERIAL_PORT: &str = "sim:gnss";
 
 /// Seed of the drive unless told otherwise; any number would do.
@@ -48,6 +46,9 @@ const RADIUS_M: f64 = 600.0;
 
 /// Metres of a degree of latitude, near enough for a simulation.
 const METRES_A_DEGREE: f64 = 111_195.0;
+
+/// From a fix to the first byte of its sentence, as with most receivers.
+const LATENCY_NS: u64 = 100_000_000;
 
 /// What goes wrong on purpose, and how exact the sensors are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -78,7 +79,7 @@ pub struct Vehicle {
 impl Vehicle {
     /// A vehicle that begins its drive now.
     pub fn new(seed: u64, faults: Faults) -> Arc<Self> {
-        Self::starting_at(boot_now(), seed, faults)
+        Self::starting_at(SystemClock.now(), seed, faults)
     }
 
     /// A vehicle that began its drive at `start`.
@@ -143,7 +144,7 @@ pub struct SimulatedEdges {
 impl SimulatedEdges {
     /// The wheel of `vehicle` with so many pulses a metre, from now on.
     pub fn new(vehicle: Arc<Vehicle>, edges: EdgeSelect, pulses_per_metre: f64) -> Self {
-        Self::starting_at(vehicle, edges, pulses_per_metre, boot_now())
+        Self::starting_at(vehicle, edges, pulses_per_metre, SystemClock.now())
     }
 
     fn starting_at(vehicle: Arc<Vehicle>, edges: EdgeSelect, pulses_per_metre: f64, now: BootNs) -> Self {
@@ -204,9 +205,9 @@ impl EdgeCapture for SimulatedEdges {
     type Error = super::BoardError;
 
     fn next_batch(&mut self, timeout: Duration, edges: &mut Vec<Edge>) -> Result<(), Self::Error> {
-        let now = boot_now();
+        let now = SystemClock.now();
         thread::sleep(self.next_t.since(now).max(BATCH).min(timeout));
-        self.take_until(boot_now(), edges);
+        self.take_until(SystemClock.now(), edges);
         Ok(())
     }
 
@@ -228,23 +229,20 @@ pub struct SimulatedCan {
 }
 
 impl SimulatedCan {
-    /// Opens the bus of `vehicle`; only `sim0` is there.
-    pub fn open(vehicle: Arc<Vehicle>, interface: &str, filters: &[CanFilter]) -> Result<Self, CanError> {
-        if interface != CAN_INTERFACE {
-            return Err(CanError::NoInterface { name: interface.into(), present: vec![CAN_INTERFACE.into()] });
-        }
-        Ok(Self { vehicle, filters: filters.to_vec(), next_t: boot_now() })
+    /// The bus of `vehicle`.
+    pub fn new(vehicle: Arc<Vehicle>, filters: &[CanFilter]) -> Self {
+        Self { vehicle, filters: filters.to_vec(), next_t: SystemClock.now() }
     }
 
     /// Waits at most `timeout` for a frame.
     pub fn next(&mut self, timeout: Duration) -> Option<TimedFrame<Frame>> {
-        let now = boot_now();
+        let now = SystemClock.now();
         if self.next_t.since(now) > timeout {
             thread::sleep(timeout);
             return None;
         }
         thread::sleep(self.next_t.since(now));
-        let t = boot_now();
+        let t = SystemClock.now();
         // A stalled reader finds the newest frame: a bus does not wait.
         self.next_t = BootNs(t.0 / CCVS1_PERIOD_NS * CCVS1_PERIOD_NS + CCVS1_PERIOD_NS);
         let frame = ccvs1(self.vehicle.speed(t));
@@ -274,15 +272,12 @@ impl SimulatedGnss {
     /// Fixes a second; what 9600 baud carry with ease.
     pub const RATE_HZ: u64 = 5;
 
-    /// Opens the receiver of `vehicle`; only `sim:gnss` is there.
-    pub fn open(vehicle: Arc<Vehicle>, port: &str) -> Result<Self, SerialError> {
-        if port != SERIAL_PORT {
-            return Err(SerialError::NoPort { path: port.into(), present: vec![SERIAL_PORT.into()] });
-        }
+    /// The receiver of `vehicle`.
+    pub fn new(vehicle: Arc<Vehicle>) -> Self {
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let now = boot_now();
+        let now = SystemClock.now();
         let utc_offset_ns = since_epoch.as_nanos() as i128 - i128::from(now.0);
-        Ok(Self { vehicle, period_ns: 1_000_000_000 / Self::RATE_HZ, next_t: now, utc_offset_ns })
+        Self { vehicle, period_ns: 1_000_000_000 / Self::RATE_HZ, next_t: now, utc_offset_ns }
     }
 
     /// When the next sentence comes.
@@ -290,15 +285,16 @@ impl SimulatedGnss {
         self.next_t
     }
 
-    /// The sentence that is due, with the time it is true for; a fix is taken on whole UTC periods.
+    /// The sentence that is due, with the time its first byte comes: the receiver's latency after the fix it tells.
     pub(super) fn sentence(&mut self) -> (BootNs, String) {
         let period = i128::from(self.period_ns);
-        let t = self.next_t.max(boot_now());
-        let utc = i128::from(t.0) + self.utc_offset_ns;
+        let now = self.next_t.max(SystemClock.now());
+        let fix = BootNs(now.0.saturating_sub(LATENCY_NS));
+        let utc = i128::from(fix.0) + self.utc_offset_ns;
         let next_utc = (utc / period + 1) * period;
-        self.next_t = BootNs((next_utc - self.utc_offset_ns).max(0) as u64);
-        let (latitude, longitude, course) = self.vehicle.position(t);
-        (t, rmc(utc, latitude, longitude, self.vehicle.speed(t), course))
+        self.next_t = BootNs((next_utc - self.utc_offset_ns).max(0) as u64 + LATENCY_NS);
+        let (latitude, longitude, course) = self.vehicle.position(fix);
+        (now, rmc(utc, latitude, longitude, self.vehicle.speed(fix), course))
     }
 }
 
