@@ -201,6 +201,21 @@ fn any_line_of_a_generic_board_can_be_named_and_wrong_offsets_of_known_chips_are
 }
 
 #[test]
+fn a_spare_pin_is_plain_free_and_on_the_same_chip() {
+    let text = fs::read_to_string(directory("config/smallest.toml")).expect("it is there");
+    let second = "[[sensor]]\nname = \"b\"\nkind = \"hall\"\npin = \"GPIO26\"\npulses-per-metre = 5\n";
+    let path = Path::new("g.toml");
+    let config = Config::parse(path, &format!("{text}\n{second}"), &Catalog::built_in()).expect("right");
+    let spare = |name| hall(&config, name).audit_pin.as_ref().map(|p| p.written.clone());
+    // GPIO26 is a sensor's, and what is left is not given twice.
+    assert_eq!(spare("wheel").as_deref(), Some("GPIO6"));
+    assert_eq!(spare("b").as_deref(), Some("GPIO5"));
+    let polled = text.replace("GPIO17\"", "GPIO17\"\nsource = \"polled\"\nmax-speed = \"5 km/h\"");
+    let config = Config::parse(path, &polled, &Catalog::built_in()).unwrap_or_else(|c| panic!("{c}"));
+    assert_eq!(hall(&config, "wheel").audit_pin, None);
+}
+
+#[test]
 fn a_board_file_in_a_directory_makes_a_board_and_replaces_one_of_its_name() {
     let there = tempfile::tempdir().expect("a directory");
     let board = "title = \"Ours\"\nsupported-rate-hz = 10\nbest-effort-rate-hz = 20\n";

@@ -415,6 +415,18 @@ impl Board {
         }
     }
 
+    /// A header's pin on the same chip that is nothing but a GPIO, and none of `taken`: one that can be asked for beside
+    /// a sensor's without taking anything from a bus.
+    pub fn spare_pin(&self, beside: &PinAt, taken: &[PinAt]) -> Option<Pin> {
+        let chip = self.chip_label(beside)?;
+        let plain = |pin: &&BoardPin| pin.at.is_some() && pin.reserved.is_none() && pin.also.is_none();
+        self.pins.iter().rev().filter(plain).find_map(|pin| {
+            let at = self.line_of(pin).ok()?;
+            let free = !taken.contains(&at) && self.chip_label(&at).as_ref() == Some(&chip);
+            free.then(|| Pin { written: pin.line.clone().unwrap_or_default(), at })
+        })
+    }
+
     /// The serial port of that name.
     pub fn uart(&self, name: &str) -> Option<&Bus> {
         self.uart.iter().find(|bus| bus.name.eq_ignore_ascii_case(name))

@@ -129,7 +129,7 @@ fn bus_row(kind: &str, bus: &Bus) -> [String; 5] {
 fn reserved(board: &Board) -> String {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for pin in &board.pins {
-        let (Some(reason), Some(line)) = (&pin.reserved, &pin.line) else { continue };
+        let (Some(reason), Some(line), Some(_)) = (&pin.reserved, &pin.line, &pin.at) else { continue };
         match reasons.iter_mut().find(|(r, _)| r == reason) {
             Some((_, lines)) => lines.push(line),
             None => reasons.push((reason, vec![line])),
@@ -140,7 +140,10 @@ fn reserved(board: &Board) -> String {
     }
     let mut text = String::from("\nReserved (!), not for sensors:\n");
     for (reason, lines) in reasons {
-        text += &format!("  {reason}\n    {}\n", lines.join(" "));
+        text += &format!("  {}\n    {reason}\n", lines.join(" "));
     }
-    text
+    match board.pins.iter().filter(|p| p.at.is_none() && p.reserved.is_some()).count() {
+        0 => text,
+        n => text + &format!("  and {n} lines that are on no header: they serve the board itself\n"),
+    }
 }

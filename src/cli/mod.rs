@@ -80,7 +80,10 @@ impl ConfigArgs {
     pub(crate) fn load(&self) -> Result<Config, Exit> {
         Config::load(&self.config, &self.boards.catalog()).map_err(|complaints| {
             eprint!("{complaints}");
-            Exit::Config
+            match complaints.unreadable {
+                Some(std::io::ErrorKind::PermissionDenied) => Exit::Permission,
+                _ => Exit::Config,
+            }
         })
     }
 

@@ -143,12 +143,19 @@ fn access(path: &Path, how: Access) -> io::Result<()> {
 pub(super) fn cannot_open(what: &str, path: &Path, error: &io::Error, usual_group: &str) -> Finding {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            let group = group_of(path).unwrap_or_else(|| usual_group.to_owned());
-            Finding::bad(
-                Exit::Permission,
-                format!("{what}: permission denied"),
-                format!("add the user to the group {group} (`usermod -aG {group} USER`), then log in again"),
-            )
+            let group = group_of(path);
+            let advice = match group.as_deref() {
+                // Without a rule of udev a device belongs to root alone, and no group helps.
+                Some("root") => format!(
+                    "only root may: give {} to the group {usual_group} with a rule of udev, and add the user to it",
+                    path.display()
+                ),
+                group => {
+                    let group = group.unwrap_or(usual_group);
+                    format!("add the user to the group {group} (`usermod -aG {group} USER`), then log in again")
+                }
+            };
+            Finding::bad(Exit::Permission, format!("{what}: permission denied"), advice)
         }
         io::ErrorKind::NotFound => Finding::bad(
             Exit::Unavailable,
@@ -159,16 +166,15 @@ pub(super) fn cannot_open(what: &str, path: &Path, error: &io::Error, usual_grou
     }
 }
 
-/// Name of the group a file belongs to, unless that is root's own.
+/// Name of the group a file belongs to.
 fn group_of(path: &Path) -> Option<String> {
     let gid = fs::metadata(path).ok()?.gid();
     let groups = fs::read_to_string("/etc/group").ok()?;
-    let named = groups.lines().find_map(|line| {
+    groups.lines().find_map(|line| {
         let mut fields = line.split(':');
         let (name, _, id) = (fields.next()?, fields.next()?, fields.next()?);
         (id == gid.to_string()).then(|| name.to_owned())
-    });
-    named.filter(|name| name != "root")
+    })
 }
 
 /// Looks at the spool's and the state directory.
@@ -316,10 +322,13 @@ fn unreadable(key: &str, path: &Path, error: &io::Error) -> Finding {
 }
 
 fn password(secret: &Secret) -> Finding {
-    let Some(path) = secret.path() else {
-        let Secret::Credential(name) = secret else { unreachable!("a file has a path") };
-        let text = format!("password-file: the credential {name} is only there when systemd starts the service");
-        return Finding::doubt(text, format!("the unit needs LoadCredential={name}:/path/of/the/password"));
+    let path = match (secret, secret.path()) {
+        (Secret::File(path), _) => path.clone(),
+        (Secret::Credential(_), Some(path)) => path,
+        (Secret::Credential(name), None) => {
+            let text = format!("password-file: the credential {name} is only there when systemd starts the service");
+            return Finding::doubt(text, format!("the unit needs LoadCredential={name}:/path/of/the/password"));
+        }
     };
     match secret.read() {
         Ok(text) if text.is_empty() => Finding::bad(
@@ -408,6 +417,14 @@ FAIL  serial port /no/ttyACM0: permission denied
 ";
         assert_eq!(finding.to_string(), wanted);
         assert_eq!(finding.mark, Mark::Bad(Exit::Permission));
+    }
+
+    #[test]
+    fn a_device_that_only_root_may_open_asks_for_a_rule() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let finding = cannot_open("GPIO chip", Path::new("/proc/version"), &denied, "gpio");
+        let wanted = "only root may: give /proc/version to the group gpio with a rule of udev, and add the user to it";
+        assert_eq!(finding.advice.as_deref(), Some(wanted));
     }
 
     #[test]

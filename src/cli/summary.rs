@@ -79,7 +79,8 @@ fn pin(hall: &HallSensor, board: &Board) -> String {
     let line = known.and_then(|p| p.line.clone()).unwrap_or_else(|| hall.pin.written.clone());
     let header =
         known.and_then(|p| p.at.clone()).filter(|at| *at != line).map_or(String::new(), |at| format!(" ({at})"));
-    format!("{line}{header}: {}", hall.pin.at)
+    let beside = hall.audit_pin.as_ref().map_or(String::new(), |p| format!(" with {} beside it", p.written));
+    format!("{line}{header}: {}{beside}", hall.pin.at)
 }
 
 /// Pulses a metre in the other ways people know it, the frequency at a speed to compare with, and whether it will do.
@@ -169,7 +170,7 @@ gateway  truck-7 on Raspberry Pi 4 Model B (rpi-4b)
 broker   mqtts://broker.example:8883, confirmed by the hub, postcard
 spool    /var/lib/speedwell/spool, at most 2 GiB, then the oldest go; safe on disk every 1 s
 
-front-wheel  GPIO17 (P11): pinctrl-bcm2711 line 17, reports 10 Hz
+front-wheel  GPIO17 (P11): pinctrl-bcm2711 line 17 with GPIO26 beside it, reports 10 Hz
              24.18 pulses/m, 24181/km, 48 a turn of 1.985 m
              at 50 km/h you should see 335.9 Hz
              at most 873.2 edges/s, at 130 km/h: OK for GPIO edges

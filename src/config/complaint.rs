@@ -28,6 +28,8 @@ pub struct Complaints {
     pub file: PathBuf,
     /// At least one.
     pub complaints: Vec<Complaint>,
+    /// Why the file could not be read at all; `None` when it was.
+    pub unreadable: Option<io::ErrorKind>,
 }
 
 /// One thing that is wrong, or, among warnings, doubtful.
@@ -158,7 +160,7 @@ impl Complaints {
             io::ErrorKind::PermissionDenied => complaint.note("the user that runs speedwell must be able to read it"),
             _ => &mut complaint,
         };
-        Complaints { file: path.into(), complaints: vec![complaint] }
+        Complaints { file: path.into(), complaints: vec![complaint], unreadable: Some(error.kind()) }
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) const HALL: &[&str] = &[
 
 pub(super) const J1939: &[&str] = &["name", "kind", "interface", "signal", "source-address", "report", "timeout"];
 
-pub(super) const NMEA: &[&str] = &["name", "kind", "port", "uart", "baud", "report", "timeout"];
+pub(super) const NMEA: &[&str] = &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "position"];
 
 /// Of a sensor whose kind is missing or unknown.
 pub(super) const ANY_SENSOR: &[&str] = &["name", "kind"];

@@ -199,8 +199,8 @@ pub enum SensorKind {
 pub struct HallSensor {
     /// Which line.
     pub pin: Pin,
-    /// A free line to request beside `pin`, so that the kernel counts interrupts of both and a coalesced one shows;
-    /// `None` when another sensor's pin on the same chip does that.
+    /// A free line to request beside `pin`, so that the kernel counts interrupts of both and a coalesced one shows: the
+    /// configured one, or a plain one the board has left; `None` when it has none.
     pub audit_pin: Option<Pin>,
     /// Who sees the edges.
     pub source: PulseSource,
@@ -288,6 +288,10 @@ pub struct NmeaSensor {
     pub report: Duration,
     /// Silence after which there is no value.
     pub timeout: Duration,
+    /// From the instant a sentence is true for to the arrival of its first byte.
+    pub latency: Duration,
+    /// Report latitude, longitude and course too.
+    pub position: bool,
 }
 
 impl Config {

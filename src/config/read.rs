@@ -22,7 +22,7 @@ const MAX_TOPIC_PREFIX: usize = 128;
 
 pub(super) fn config(file: &Path, text: &str, catalog: &Catalog) -> Result<Config, Complaints> {
     let mut walk = Walk::new(text);
-    let fail = |complaints| Err(Complaints { file: file.into(), complaints });
+    let fail = |complaints| Err(Complaints { file: file.into(), complaints, unreadable: None });
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         return fail(syntax(&mut walk, &errors));
@@ -61,7 +61,10 @@ fn tables(walk: &mut Walk<'_>, file: &Path, document: &DeTable<'_>, catalog: &Ca
     let broker = broker(walk, &sections[1], &paths);
     let spool = spool(walk, &sections[2], &paths);
     let log = log(walk, &sections[3]);
-    let sensors = sensors::read(walk, document, board.as_ref());
+    let mut sensors = sensors::read(walk, document, board.as_ref());
+    if let Some(board) = &board {
+        sensors::give_audit_pins(&mut sensors, board);
+    }
     let (id, board, state_directory) = gateway?;
     Some(Config {
         file: file.into(),

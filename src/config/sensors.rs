@@ -263,6 +263,26 @@ fn no_pin(walk: &mut Walk<'_>, spot: &Spot<String>, board: &Board, problem: &NoP
     complaint.note(format!("`speedwell boards {name}` shows its pins"));
 }
 
+/// Gives every pin a spare one beside it where the board has one left, so that merged interrupts show.
+///
+/// Which lines are harmless to ask for only the board's description knows: the kernel calls lines unused that lead to
+/// storage or to the wireless network.
+pub(super) fn give_audit_pins(sensors: &mut [Sensor], board: &Board) {
+    let halls = |s: &Sensor| match &s.kind {
+        SensorKind::Hall(hall) => vec![Some(hall.pin.at.clone()), hall.audit_pin.as_ref().map(|p| p.at.clone())],
+        _ => Vec::new(),
+    };
+    let mut taken: Vec<PinAt> = sensors.iter().flat_map(halls).flatten().collect();
+    for sensor in sensors {
+        let SensorKind::Hall(hall) = &mut sensor.kind else { continue };
+        if hall.audit_pin.is_some() || hall.source == PulseSource::Polled || board.kind == BoardKind::Simulated {
+            continue;
+        }
+        hall.audit_pin = board.spare_pin(&hall.pin.at, &taken);
+        taken.extend(hall.audit_pin.as_ref().map(|pin| pin.at.clone()));
+    }
+}
+
 /// Is the highest edge rate one that arrives whole?
 fn rate(
     walk: &mut Walk<'_>,
@@ -349,7 +369,9 @@ fn nmea(walk: &mut Walk<'_>, section: &Section<'_>, board: Option<&Board>, claim
     }
     let report = walk.period(section, "report", REPORT).unwrap_or(Duration::from_secs(1));
     let timeout = walk.time(section, "timeout", TIMEOUT).unwrap_or(Duration::from_secs(3));
-    Some(NmeaSensor { port: port?, baud: baud.map_or(9600, |b| b.value as u32), report, timeout })
+    let latency = walk.time(section, "latency", ("0 s", "2 s")).unwrap_or(Duration::from_millis(100));
+    let position = walk.flag(section, "position").unwrap_or(false);
+    Some(NmeaSensor { latency, position, port: port?, baud: baud.map_or(9600, |b| b.value as u32), report, timeout })
 }
 
 fn port(walk: &mut Walk<'_>, section: &Section<'_>, board: Option<&Board>, claims: &mut Claims) -> Option<PathBuf> {
