@@ -211,10 +211,13 @@ fn line_info(info: line::Info) -> LineInfo {
     }
 }
 
-/// The chip and offset of the line with this name, on whichever chip has it.
+/// The chip and offset of the line with this name, or whose name begins with it and a space (`P9_12 [gpio1_28]`), on
+/// whichever chip has it.
 pub fn find_line(name: &str) -> Result<(String, u32), GpioError> {
     for chip in chips()? {
-        if let Some(line) = chip.lines.iter().find(|line| line.name == name) {
+        if let Some(line) =
+            chip.lines.iter().find(|line| line.name == name || line.name.split(' ').next() == Some(name))
+        {
             return Ok((chip.label, line.offset));
         }
     }

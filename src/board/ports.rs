@@ -115,6 +115,9 @@ impl Doors {
         let wanted = wish.audit_pin.as_ref().and_then(|pin| line_of(&pin.at).ok().map(|at| (pin, at)));
         let (spare, name) = match wanted {
             Some((pin, (chip, spare))) if chip == label && spare != offset => (spare, pin.written.clone()),
+            // On a described board the configuration found a harmless one or there is none: what the kernel calls
+            // unnamed and unused can still be a pin of the wireless network (Zero 2 W, lines 34 to 39).
+            _ if !self.board.any_line => return None,
             _ => (gpio::spare_line(label, &[offset])?, "spare line".to_owned()),
         };
         Some(LineRequest { offset: spare, edges: EdgeSelect::Off, bias: Bias::AsIs, name })
