@@ -111,11 +111,8 @@ pub enum Fault {
         after: Duration,
     },
     /// The broker refused the subscription to the confirmations.
-    #[error("the broker does not let this gateway subscribe to {topic}")]
-    NoSubscription {
-        /// The topic.
-        topic: String,
-    },
+    #[error("the broker does not let this gateway subscribe to its confirmations")]
+    NoSubscription,
 }
 
 /// The codes of CONNACK (MQTT 3.1.1, table 3.1).
@@ -193,7 +190,7 @@ impl Fault {
             }
             Fault::Broken { .. } | Fault::Silent { .. } => "nothing to do if it comes back: records wait on the disk",
             Fault::Unacknowledged { .. } => "see the broker's log: it takes data and does not say that it has it",
-            Fault::NoSubscription { .. } => "allow the gateway to read its confirm topic in the broker's access list",
+            Fault::NoSubscription => "allow the gateway to read its confirm topic in the broker's access list",
         }
     }
 }

@@ -13,7 +13,7 @@
 //! There is no socket and no clock in here: what happens and the time come in by the methods.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
@@ -28,6 +28,13 @@ pub const MAX_UNACKED: usize = 32;
 
 /// The smallest a batch limit shrinks to; a single record is sent whatever its size.
 pub const MIN_BATCH: usize = 1024;
+
+/// Where the pipe starts: half a second of a slow mobile link.
+const PIPE_START: usize = 32 * 1024;
+/// An acknowledgement slower than this halves the pipe.
+const SLOW_ACK: Duration = Duration::from_secs(2);
+/// One quicker than this doubles it.
+const QUICK_ACK: Duration = Duration::from_millis(500);
 
 /// A confirmation that repeats itself counts as "I dropped what followed" after this part of the patience: 5 s of 30.
 const STALL_PART: u32 = 6;
@@ -132,7 +139,6 @@ pub enum Overdue {
 struct Flight {
     no: u64,
     sent: Sent,
-    at: BootNs,
     acked: Option<BootNs>,
 }
 
@@ -147,7 +153,11 @@ pub struct Session {
     flights: VecDeque<Flight>,
     flying: usize,
     next_no: u64,
-    unacked: BTreeSet<u64>,
+    /// What the broker has not acknowledged, by number: bytes and when they went out. Batches from before a rewind are
+    /// still among them, because they still fill the line.
+    unacked: BTreeMap<u64, (usize, BootNs)>,
+    /// Bytes that may be unacknowledged: what the line carries in about a second.
+    pipe: usize,
     connected: bool,
     /// Whether this connection brought any confirmation forward.
     fruitful: bool,
@@ -161,10 +171,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session on a log whose oldest kept record is `oldest`: what lies before it counts as confirmed.
-    pub fn new(rules: Rules, log: LogId, oldest: Seq) -> Self {
-        let confirmed = oldest.saturating_sub(1);
+    /// A session on a log that was confirmed up to `confirmed` before.
+    pub fn new(rules: Rules, log: LogId, confirmed: Seq) -> Self {
         Self {
+            pipe: PIPE_START.min(rules.window),
             patience: rules.patience,
             batch_limit: rules.max_batch,
             rules,
@@ -175,7 +185,7 @@ impl Session {
             flights: VecDeque::new(),
             flying: 0,
             next_no: 0,
-            unacked: BTreeSet::new(),
+            unacked: BTreeMap::new(),
             connected: false,
             fruitful: false,
             since: BootNs(0),
@@ -187,6 +197,11 @@ impl Session {
     /// The last confirmed record.
     pub fn confirmed(&self) -> Seq {
         self.confirmed
+    }
+
+    /// The last durable record.
+    pub fn last_durable(&self) -> Seq {
+        self.durable
     }
 
     /// Durable records not yet read in this connection.
@@ -220,12 +235,24 @@ impl Session {
 
     /// What to read and send now, if anything.
     pub fn wants(&self, now: BootNs) -> Option<Want> {
-        let room = self.rules.window.saturating_sub(self.flying);
-        // A sliver of room is not worth a batch, unless nothing is in flight: then something must go.
-        let fits = self.flights.is_empty() || room >= self.batch_limit.min(self.rules.window) / 4;
         let ready = self.connected && self.behind() > 0 && self.unacked.len() < MAX_UNACKED && now >= self.next_send;
-        (ready && fits && (room > 0 || self.flights.is_empty()))
-            .then(|| Want { from: self.cursor, max_bytes: self.batch_limit.min(room.max(1)) })
+        let from = self.cursor;
+        let room = self.room();
+        if !ready {
+            None
+        } else if self.flights.is_empty() && self.unacked.is_empty() {
+            // Something must always go, whatever its size.
+            Some(Want { from, max_bytes: self.batch_limit.min(room.max(1)) })
+        } else {
+            // A sliver of room is not worth a batch: wait for more.
+            let worth = self.batch_limit.min(self.pipe).min(self.rules.window) / 4;
+            (room > worth).then_some(Want { from, max_bytes: self.batch_limit.min(room) })
+        }
+    }
+
+    fn room(&self) -> usize {
+        let written: usize = self.unacked.values().map(|(bytes, _)| bytes).sum();
+        self.rules.window.saturating_sub(self.flying).min(self.pipe.saturating_sub(written))
     }
 
     /// A batch went out. Gives the number to tell its acknowledgement by.
@@ -234,19 +261,21 @@ impl Session {
         self.next_no += 1;
         self.cursor = sent.next;
         self.flying += sent.bytes;
-        self.unacked.insert(no);
+        self.unacked.insert(no, (sent.bytes, now));
         if let Some(pace) = self.rules.pace {
             // Time the batch takes at the pace: bytes / (bytes/s).
             let takes = Duration::from_secs_f64(sent.bytes as f64 / f64::from(pace.max(1)));
             self.next_send = self.next_send.max(now) + takes;
         }
-        self.flights.push_back(Flight { no, sent, at: now, acked: None });
+        self.flights.push_back(Flight { no, sent, acked: None });
         no
     }
 
     /// The broker acknowledged a batch. Gives what may be freed, where the broker's word is enough.
     pub fn acked(&mut self, now: BootNs, no: u64) -> Option<Seq> {
-        self.unacked.remove(&no);
+        if let Some((_, at)) = self.unacked.remove(&no) {
+            self.measure(now.since(at));
+        }
         if let Some(flight) = self.flights.iter_mut().find(|f| f.no == no) {
             flight.acked = Some(now);
         }
@@ -271,23 +300,27 @@ impl Session {
             self.advance(now, confirm.thru);
             return Verdict::Advanced(confirm.thru);
         }
-        if confirm.thru == self.confirmed || self.confirmed + 1 == oldest.max(confirm.thru + 1) {
+        let to = oldest.max(confirm.thru + 1);
+        if to > self.confirmed {
             // Nothing new; or less than was known, of which nothing is kept that could be sent again.
             self.stalled |= !self.flights.is_empty();
             return Verdict::Known;
         }
-        self.confirmed = oldest.max(confirm.thru + 1) - 1;
-        self.go_back(now, self.confirmed + 1);
-        Verdict::WentBack(self.cursor)
+        self.confirmed = to - 1;
+        self.go_back(now, to);
+        Verdict::WentBack(to)
     }
 
     /// Time passed.
     pub fn tick(&mut self, now: BootNs) -> Option<Overdue> {
-        let front = self.flights.front()?;
-        let Some(acked) = front.acked else {
-            let after = now.since(front.at);
-            return (after >= self.rules.acknowledge).then_some(Overdue::Unacknowledged { after });
-        };
+        if let Some((_, (_, at))) = self.unacked.first_key_value() {
+            let after = now.since(*at);
+            if after >= self.rules.acknowledge {
+                return Some(Overdue::Unacknowledged { after });
+            }
+        }
+        // The wait begins when the broker has the batch: a slow line is no silent hub.
+        let acked = self.flights.front()?.acked?;
         let (first, last) = (self.confirmed + 1, self.cursor - 1);
         let after = now.since(acked.max(self.since));
         if after >= self.patience {
@@ -318,6 +351,16 @@ impl Session {
             while self.flights.front().is_some_and(|f| f.sent.next <= thru + 1) {
                 self.flying -= self.flights.pop_front().map_or(0, |f| f.sent.bytes);
             }
+        }
+    }
+
+    /// Live values share the line with the backlog and stand behind what is already written to it. So the pipe is kept
+    /// at what the broker acknowledges in about a second, found by halving and doubling.
+    fn measure(&mut self, took: Duration) {
+        if took > SLOW_ACK {
+            self.pipe = (self.pipe / 2).max(MIN_BATCH);
+        } else if took < QUICK_ACK {
+            self.pipe = (self.pipe * 2).min(self.rules.window);
         }
     }
 

@@ -42,8 +42,8 @@ pub struct Stats {
     pub bytes: u64,
     /// Times the uplink went back to the first unconfirmed record within a connection.
     pub rewinds: u64,
-    /// Records set aside as too large.
-    pub too_large: u64,
+    /// Records that fit no packet or could not be told, sent as a loss.
+    pub set_aside: u64,
     /// Confirmations ignored: of another log, or beyond what was written.
     pub ignored_confirms: u64,
     /// The last thing that went wrong, cleared by a connection that holds.
