@@ -107,7 +107,8 @@ fn missing(what: &str, at: &PinAt, chips: &[ChipInfo], board: &str) -> Finding {
         PinAt::Line { chip, offset } => format!("{what}: the GPIO chip {chip} has no line {offset}; {there}"),
         PinAt::Named(name) => format!("{what}: no GPIO line is named {name}; {there}"),
     };
-    Finding::bad(Exit::Unavailable, text, format!("is this a {board}? `speedwell lines` shows what this machine has"))
+    let advice = format!("is the board really {board}? `speedwell lines` shows what this machine has");
+    Finding::bad(Exit::Unavailable, text, advice)
 }
 
 #[cfg(test)]
@@ -142,7 +143,7 @@ mod tests {
     fn a_missing_chip_is_told_with_those_there_are() {
         let wanted = "\
 FAIL  pin P11 of wheel: no GPIO chip has the label pinctrl-bcm2711; there are pinctrl-rp1 (2 lines)
-      is this a rpi-4b? `speedwell lines` shows what this machine has
+      is the board really rpi-4b? `speedwell lines` shows what this machine has
 ";
         assert_eq!(told(&at("pinctrl-bcm2711", 17), &[chip("pinctrl-rp1", &[("a", ""), ("b", "")])]), wanted);
         assert!(told(&at("pinctrl-bcm2711", 17), &[]).contains("; there is no GPIO chip at all\n"));

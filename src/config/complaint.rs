@@ -75,12 +75,13 @@ impl<'t> Source<'t> {
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
         let meant = &self.text[start..end.min(line_end)];
-        Place {
+        let place = Place {
             line: self.text[..start].matches('\n').count() + 1,
             column: self.text[line_start..start].chars().count() + 1,
             width: meant.trim_end().chars().count().max(1),
             text: self.text[line_start..line_end].trim_end().replace('\t', " "),
-        }
+        };
+        if holds_secret(&place.text) { place.mask() } else { place }
     }
 
     /// The nearest character boundary at or before `at`.
@@ -92,7 +93,7 @@ impl<'t> Source<'t> {
 
 impl Place {
     /// Hides everything after the `=`, so that a secret does not reach a log.
-    pub(super) fn mask(mut self) -> Place {
+    fn mask(mut self) -> Place {
         if let Some(at) = self.text.find('=') {
             self.text.truncate(at + 1);
             self.text.push_str(" …");
@@ -101,6 +102,19 @@ impl Place {
         self.width = self.text.trim_start().chars().take_while(|c| !c.is_whitespace() && *c != '=').count().max(1);
         self
     }
+}
+
+/// Is this a key that somebody keeps a secret under?
+pub(super) fn is_secret(key: &str) -> bool {
+    let key = key.trim().to_lowercase();
+    let word = ["password", "passwd", "passphrase", "secret", "token"].iter().any(|word| key.contains(word));
+    (word || key == "pass") && !key.contains("file")
+}
+
+/// A line that shows a secret, whatever is wrong with it.
+fn holds_secret(line: &str) -> bool {
+    let url_with_password = line.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+    url_with_password || line.split_once('=').is_some_and(|(key, _)| is_secret(key))
 }
 
 impl Complaint {

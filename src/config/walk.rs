@@ -8,7 +8,7 @@ use std::{ops::Range, time::Duration};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    complaint::{Complaint, Place, Source},
+    complaint::{Complaint, Place, Source, is_secret},
     keys,
     quantity::{self, Dimension, NoQuantity},
 };
@@ -137,7 +137,7 @@ impl<'t> Walk<'t> {
 
     /// A secret in the file itself: told without showing it.
     pub(super) fn refuse_secret(&mut self, span: &Range<usize>, path: &str) {
-        let place = self.source.place(span).mask();
+        let place = self.source.place(span);
         let mut complaint =
             Complaint::new(Some(place), path, "a password does not belong in this file, which many can read");
         complaint
@@ -336,12 +336,6 @@ impl<'t> Walk<'t> {
 /// Seconds as a duration, to the nanosecond, so that "10 Hz" is 100 ms and not 99.999999.
 fn seconds(value: f64) -> Duration {
     Duration::from_nanos((value * 1e9).round() as u64)
-}
-
-fn is_secret(key: &str) -> bool {
-    let key = key.to_lowercase();
-    // `password-file` is a known key and does not come here.
-    ["password", "passwd", "pass", "secret", "token"].iter().any(|word| key == *word || key.starts_with("password"))
 }
 
 pub(super) fn bare_number(value: &DeValue<'_>) -> Option<f64> {

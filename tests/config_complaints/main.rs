@@ -1,6 +1,6 @@
 //! The complaints about a configuration, as the text a technician reads. Where a text changes, read the new one aloud.
 
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
 
 use speedwell::{board::Catalog, config::Config};
 
@@ -10,8 +10,11 @@ const HEAD: &str = "[gateway]\nid = \"t\"\nboard = \"rpi-4b\"\n\n[broker]\nurl =
 /// A sensor that is right, where a test is about something else.
 const SENSOR: &str = "[[sensor]]\nname = \"a\"\nkind = \"j1939\"\ninterface = \"can0\"\n";
 
+/// Reading all board files takes longer than reading a configuration.
+static CATALOG: LazyLock<Catalog> = LazyLock::new(Catalog::built_in);
+
 fn load(text: &str) -> Result<Config, String> {
-    Config::parse(Path::new("gateway.toml"), text, &Catalog::built_in()).map_err(|c| c.to_string())
+    Config::parse(Path::new("gateway.toml"), text, &CATALOG).map_err(|c| c.to_string())
 }
 
 #[track_caller]
@@ -366,6 +369,25 @@ gateway.toml:7:1: broker.password: a password does not belong in this file, whic
 
 2 mistakes in gateway.toml"#,
     );
+}
+
+#[test]
+fn no_mistake_shows_a_secret() {
+    for wrong in [
+        "password = hunter2",
+        "password = \"hunter2",
+        "url = mqtt://joe:hunter2@localhost",
+        "url = \"mqtt://joe:hunter2@localhost",
+        "pass = 1 \"hunter2\"",
+        "[[hunter2]]\npassword = \"hunter2\"",
+    ] {
+        let text = format!("{HEAD}{SENSOR}").replace("url = ", &format!("{wrong}\nurl = "));
+        let got = load(&text).expect_err("wrong");
+        let told = got.replace("[hunter2]", "").replace("hunter2: there is no table", "");
+        assert!(!told.contains("hunter2"), "{got}");
+    }
+    let got = load(&format!("{HEAD}{SENSOR}").replace("url = ", "password_file = \"/p\"\nurl = ")).expect_err("wrong");
+    assert!(got.contains("did you mean `password-file`?"), "{got}");
 }
 
 #[test]
