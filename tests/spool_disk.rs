@@ -263,3 +263,47 @@ async fn manifests_outlive_the_process() {
     let (spool, _) = open(dir.path());
     assert_eq!(spool.manifest(hash), Some(manifest));
 }
+
+#[tokio::test]
+async fn a_loss_counts_the_samples_that_went_and_knows_their_times() {
+    use speedwell_wire::{
+        Channel, Manifest, Quality, Quantity, Samples,
+        block::{self, Column, Sample, Uncertainty},
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { max_size: Options::MIN_MAX_SIZE, ..options(dir.path()) };
+    let (spool, _) = Spool::open(options).unwrap();
+    let channels = (0..20).map(|id| Channel {
+        id,
+        sensor: format!("s{id}"),
+        quantity: Quantity::Speed,
+        resolution_nano: 1_000_000,
+        tick_ns: 100_000,
+        period_ns: 100_000_000,
+        calibration: 0,
+    });
+    let manifest = Manifest { channels: channels.collect() };
+    let hash = spool.keep_manifest(&manifest).await.unwrap();
+    let records = 8_000u64;
+    for second in 0..records {
+        let samples = |id: u16| {
+            let sample = |n: u64| Sample {
+                tick: second * 10_000 + n * 1000 + u64::from(id),
+                // Noise that no codec makes small, so that the spool is soon full.
+                value: fastrand::i64(i64::MIN / 8..i64::MAX / 8),
+                uncertainty: Uncertainty(3),
+                quality: Quality::Good,
+            };
+            (0..10).map(sample).collect()
+        };
+        let columns: Vec<_> = (0..20).map(|channel| Column { channel, samples: samples(channel) }).collect();
+        let block = block::encode(&columns, &manifest);
+        spool.append(vec![Record::Samples(Samples { manifest: hash, boot: 7, block })]).await.unwrap();
+    }
+    spool.flush().await.unwrap();
+    let entries = read_all(&spool, 1).await;
+    let Record::Loss(loss) = decode(&entries[0]) else { panic!("the spool never was full: {:?}", spool.stats()) };
+    assert_eq!(loss.records + entries.len() as u64 - 1, records);
+    assert_eq!(loss.samples, loss.records * 200);
+    assert_eq!((loss.from, loss.until), (Some((7, 0)), Some((7, loss.records * 1_000_000_000 - 98_100_000))));
+}

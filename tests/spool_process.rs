@@ -16,12 +16,24 @@ use spool_support::*;
 const CHILD_DIR: &str = "SPEEDWELL_TEST_SPOOL";
 const CHILD_FLUSHES: &str = "SPEEDWELL_TEST_FLUSHES";
 
+/// Not a test of its own: what a power-cut simulator runs on each image of a disk. Prints first, last and count of the
+/// records that can be read, and how many findings there were.
+#[test]
+fn child_that_checks_what_is_there() {
+    let Some(dir) = std::env::var_os("SPEEDWELL_TEST_CHECK") else { return };
+    let (spool, opened) = Spool::open(Options { max_size: 256 << 20, ..options(Path::new(&dir)) }).unwrap();
+    let (records, lost) = runtime().block_on(async { account(&read_all(&spool, 1).await) });
+    let ends = (records.first().copied().unwrap_or(0), records.last().copied().unwrap_or(0), records.len());
+    println!("\nCHECK Ok(Ok(Some(({},{},{})))) lost={lost} findings={:?}", ends.0, ends.1, ends.2, opened.findings);
+}
+
 /// Not a test of its own: what the other tests run in a process of its own. Prints `F first last` after each flush.
 #[test]
 fn child_that_appends_and_flushes() {
     let Some(dir) = std::env::var_os(CHILD_DIR) else { return };
     let flushes: u64 = std::env::var(CHILD_FLUSHES).map_or(u64::MAX, |n| n.parse().unwrap());
-    let opened = Spool::open(Options { max_size: 8 << 20, ..options(Path::new(&dir)) });
+    let max_size = std::env::var("SPEEDWELL_TEST_MAX_SIZE").map_or(8 << 20, |bytes| bytes.parse().unwrap());
+    let opened = Spool::open(Options { max_size, ..options(Path::new(&dir)) });
     let (spool, opened) = match opened {
         Ok(opened) => opened,
         Err(error) => {
@@ -253,6 +265,30 @@ fn a_disk_that_others_fill_takes_the_ballast_and_then_the_oldest_and_never_stops
         assert_eq!(spool.flush().await.unwrap(), 60_100);
         let (again, _) = account(&read_all(&spool, 1).await);
         assert_eq!(again.last().copied(), Some(60_100));
+    });
+}
+
+#[test]
+fn a_file_system_that_refuses_new_files_makes_the_oldest_give_way() {
+    // Room in bytes but none for names: what the spool asks before writing says yes, and the system says no.
+    let Some(mount) = Mount::new("64m,nr_inodes=60") else { return };
+    let options = Options { max_size: 32 << 20, ..options(&mount.path().join("spool")) };
+    let (spool, _) = Spool::open(options).unwrap();
+    runtime().block_on(fill(&spool, 20_000, 250));
+    for n in 0.. {
+        if std::fs::write(mount.path().join(format!("file{n}")), "").is_err() {
+            std::fs::remove_file(mount.path().join(format!("file{}", n - 1))).unwrap();
+            std::fs::remove_file(mount.path().join(format!("file{}", n - 2))).unwrap();
+            break;
+        }
+    }
+    runtime().block_on(async {
+        fill(&spool, 40_000, 250).await;
+        assert_eq!(spool.flush().await.unwrap(), 40_000);
+        let (records, lost) = account(&read_all(&spool, 1).await);
+        let notices = spool.take_notices();
+        assert_eq!((records.len() as u64 + lost, records.last().copied()), (40_000, Some(40_000)));
+        assert!(notices.iter().any(|notice| notice.contains("disk is full")), "{notices:?}");
     });
 }
 

@@ -72,6 +72,18 @@ pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
     sync_name(dir)
 }
 
+/// Puts `new` in the place of `dir`. A crash in between leaves `new` without `dir`, and the next start ends the work.
+pub(super) fn replace_dir(dir: &Path, new: &Path) -> io::Result<()> {
+    let gone = dir.with_extension("gone");
+    if gone.exists() {
+        fs::remove_dir_all(&gone)?;
+    }
+    fs::rename(dir, &gone)?;
+    fs::rename(new, dir)?;
+    sync_name(dir)?;
+    fs::remove_dir_all(&gone)
+}
+
 /// Takes `bytes` of disk, for real.
 pub(super) fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
     let file = File::create(path)?;

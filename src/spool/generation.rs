@@ -17,6 +17,7 @@ use super::{
     chunk::Chunk,
     disk::{self, Disk, DiskError},
     files,
+    flat::{Flat, FlatWriter},
     home::Home,
     salvage::salvage,
     tally::Tally,
@@ -25,6 +26,10 @@ use super::{
 /// Salvaged bytes after which the fresh database is flushed: see [`super::disk`].
 const FLUSH_BYTES: usize = 128 << 10;
 /// A summary has a handful of numbers.
+/// The file that a sealed generation's summary is in.
+const SUMMARY: &str = "summary";
+/// The file that a sealed generation's chunks are in.
+const FLAT: &str = "chunks";
 const SUMMARY_MAX: u64 = 4096;
 /// A file that says that the generation was salvaged, and why.
 const SALVAGED: &str = "salvaged";
@@ -33,7 +38,15 @@ const SALVAGED: &str = "salvaged";
 pub(super) struct Generation {
     pub(super) first: Seq,
     pub(super) path: PathBuf,
-    disk: Option<Disk>,
+    body: Option<Body>,
+}
+
+/// How a generation is kept.
+enum Body {
+    /// As it is written.
+    Sled(Disk),
+    /// As it is once it is sealed.
+    Flat(Flat),
 }
 
 /// A generation that has been opened, and what that took.
@@ -74,8 +87,18 @@ impl Generation {
     /// durable in it: where sled silently opens an older state, the raw file may still have what it forgot.
     pub(super) fn open(home: &Home, first: Seq, promised: Seq) -> Result<Climbed, DiskError> {
         let path = home.generation(first);
+        if Self::is_flat(home, first) {
+            let body = Some(Body::Flat(Flat::open(&path.join(FLAT))?));
+            return Ok(Climbed { generation: Self { first, path, body }, finding: None });
+        }
         let copy = RawCopy::of(&path);
-        let why = match Self::open_whole(&path, first, promised) {
+        let mut opened = Self::open_whole(&path, first, promised);
+        if matches!(opened, Err(DiskError::NoSpace)) {
+            // The copy may have taken the last room.
+            copy.remove();
+            opened = Self::open_whole(&path, first, promised);
+        }
+        let why = match opened {
             Err(DiskError::Damaged(why)) => why,
             opened => return opened.map(|generation| Climbed { generation, finding: None }),
         };
@@ -91,7 +114,7 @@ impl Generation {
     /// A generation that was salvaged is taken as it is: what is missing there stays missing.
     fn open_whole(path: &Path, first: Seq, promised: Seq) -> Result<Self, DiskError> {
         let salvaged = path.join(SALVAGED).exists();
-        let generation = Self { first, path: path.to_owned(), disk: Some(Disk::open(path)?) };
+        let generation = Self { first, path: path.to_owned(), body: Some(Body::Sled(Disk::open(path)?)) };
         let (mut last, mut holes) = (first - 1, false);
         let walked = generation.each_chunk(first, |chunk, hole| {
             holes |= hole;
@@ -137,15 +160,15 @@ impl Generation {
         fresh.flush()?;
         disk::close(fresh);
         files::write_whole(&new.join(SALVAGED), why.as_bytes())?;
-        let summary = fs::read(path.join("summary"));
+        let summary = fs::read(path.join(SUMMARY));
         if let Ok(summary) = summary {
-            fs::write(new.join("summary"), summary)?;
+            fs::write(new.join(SUMMARY), summary)?;
         }
         copy.put_back(&path)?;
         let aside = home.quarantine(&path)?;
         fs::rename(&new, &path)?;
         files::sync_name(&path)?;
-        let generation = Self { first, path: path.clone(), disk: Some(Disk::open(&path)?) };
+        let generation = Self { first, path: path.clone(), body: Some(Body::Sled(Disk::open(&path)?)) };
         let finding = format!(
             "generation {first:016x} was damaged ({}): {chunks} chunks salvaged, the damaged one set aside in {}",
             why.chars().take(120).collect::<String>(),
@@ -155,7 +178,10 @@ impl Generation {
     }
 
     fn disk(&self) -> Result<&Disk, DiskError> {
-        self.disk.as_ref().ok_or_else(|| DiskError::Io(io::Error::other("the generation is closed")))
+        match &self.body {
+            Some(Body::Sled(disk)) => Ok(disk),
+            _ => Err(DiskError::Io(io::Error::other("the generation is closed or sealed"))),
+        }
     }
 
     pub(super) fn insert(&self, first: Seq, chunk: &[u8]) -> Result<(), DiskError> {
@@ -168,7 +194,7 @@ impl Generation {
 
     /// Closes the database; the files stay.
     pub(super) fn shut(mut self) {
-        if let Some(disk) = self.disk.take() {
+        if let Some(Body::Sled(disk)) = self.body.take() {
             disk::close(disk);
         }
     }
@@ -182,6 +208,9 @@ impl Generation {
 
     /// What lies at `seq`.
     pub(super) fn at(&self, seq: Seq) -> Result<At, DiskError> {
+        if let Some(Body::Flat(flat)) = &self.body {
+            return Ok(flat.at(seq));
+        }
         if let Some((key, bytes)) = self.disk()?.at_or_before(seq)?
             && good(key, &bytes).is_some_and(|chunk| chunk.first <= seq && seq <= chunk.last())
         {
@@ -226,21 +255,63 @@ impl Generation {
                 .filter_map(|bytes| record::decode(bytes).ok())
                 .for_each(|record| walked.tally.count(&record, manifests));
         })?;
-        // A number that no chunk holds although keys lie behind it shows only there: a bad last chunk is a hole too.
-        let last_key = self.disk()?.at_or_before(Seq::MAX)?.map(|(key, _)| key);
-        walked.holes |= last_key.is_some_and(|key| walked.last.is_none_or(|last| key > last));
+        if let Some(Body::Sled(disk)) = &self.body {
+            // A key behind the last good chunk: a bad last chunk is a hole too.
+            let last_key = disk.at_or_before(Seq::MAX)?.map(|(key, _)| key);
+            walked.holes |= last_key.is_some_and(|key| walked.last.is_none_or(|last| key > last));
+        }
         Ok(walked)
+    }
+
+    /// Whether the generation that begins with `first` is sealed in a plain file.
+    pub(super) fn is_flat(home: &Home, first: Seq) -> bool {
+        home.generation(first).join(FLAT).exists()
+    }
+
+    /// Closes a sealed generation and puts a plain file in the place of its database. Where that fails, for want of
+    /// room mostly, the database stays.
+    pub(super) fn flatten(self) -> Result<(), DiskError> {
+        let new = self.path.with_extension("new");
+        let written = self.write_flat(&new);
+        let path = self.path.clone();
+        self.shut();
+        if let Err(error) = written {
+            fs::remove_dir_all(&new)?;
+            return Err(error);
+        }
+        files::replace_dir(&path, &new)?;
+        Ok(())
+    }
+
+    fn write_flat(&self, new: &Path) -> Result<(), DiskError> {
+        if new.exists() {
+            fs::remove_dir_all(new)?;
+        }
+        fs::create_dir(new)?;
+        let mut writer = FlatWriter::create(&new.join(FLAT))?;
+        let mut wrote = Ok(());
+        self.each_chunk(self.first, |chunk, _| {
+            if wrote.is_ok() {
+                wrote = writer.take(chunk);
+            }
+        })?;
+        wrote?;
+        writer.finish()?;
+        fs::copy(self.path.join(SUMMARY), new.join(SUMMARY))?;
+        fs::File::open(new.join(SUMMARY))?.sync_all()?;
+        files::sync_dir(new)?;
+        Ok(())
     }
 
     /// Writes the summary beside the chunks.
     pub(super) fn seal(&self, summary: &Summary) -> io::Result<()> {
         let content = postcard::to_allocvec(summary).map_err(io::Error::other)?;
-        files::write_whole(&self.path.join("summary"), &content)
+        files::write_whole(&self.path.join(SUMMARY), &content)
     }
 
     /// The summary of the generation that begins with `first`, where it can be read.
     pub(super) fn summary(home: &Home, first: Seq) -> Option<Summary> {
-        let content = files::read_whole(&home.generation(first).join("summary"), SUMMARY_MAX).ok().flatten()?;
+        let content = files::read_whole(&home.generation(first).join(SUMMARY), SUMMARY_MAX).ok().flatten()?;
         postcard::from_bytes(&content).ok()
     }
 }
@@ -271,11 +342,15 @@ impl RawCopy {
     fn put_back(&self, generation: &Path) -> io::Result<()> {
         if self.0.exists() { fs::rename(&self.0, disk::raw_file(generation)) } else { Ok(()) }
     }
+
+    fn remove(&self) {
+        let _was_put_back = fs::remove_file(&self.0);
+    }
 }
 
 impl Drop for RawCopy {
     fn drop(&mut self) {
-        let _was_put_back = fs::remove_file(&self.0);
+        self.remove();
     }
 }
 

@@ -114,9 +114,9 @@ impl Home {
         files::reserve(&path, self.ballast_bytes).inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
-    /// Gives the ballast's room to the file system.
-    pub(super) fn drop_ballast(&self) {
-        let _was_not_there = fs::remove_file(self.dir.join("ballast"));
+    /// Gives the ballast's room to the file system; whether there was any.
+    pub(super) fn drop_ballast(&self) -> bool {
+        fs::remove_file(self.dir.join("ballast")).is_ok()
     }
 
     /// Bytes of all that is in the directory but the generations.

@@ -44,14 +44,25 @@ pub(super) struct Dropped {
     pub(super) tally: Tally,
 }
 
+/// What could be read of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It was never written: the very first start was cut short.
+    Never,
+    /// It was read.
+    Read,
+    /// Neither slot can be read.
+    Damaged,
+}
+
 pub(super) struct MarksFile {
     file: File,
     pub(super) marks: Marks,
 }
 
 impl MarksFile {
-    /// Opens the page; `false` when nothing on it can be read.
-    pub(super) fn open(dir: &Path) -> io::Result<(Self, bool)> {
+    /// Opens the page.
+    pub(super) fn open(dir: &Path) -> io::Result<(Self, Known)> {
         let path = dir.join("marks");
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         if file.metadata()?.len() < 2 * SLOT as u64 {
@@ -60,7 +71,11 @@ impl MarksFile {
             files::sync_name(&path)?;
         }
         let newest = (0..2).filter_map(|slot| read_slot(&file, slot)).max_by_key(|marks| marks.turn);
-        let known = newest.is_some();
+        let known = match newest {
+            Some(_) => Known::Read,
+            None if is_blank(&file) => Known::Never,
+            None => Known::Damaged,
+        };
         Ok((Self { file, marks: newest.unwrap_or_default() }, known))
     }
 
@@ -76,6 +91,11 @@ impl MarksFile {
         self.file.write_all_at(&slot, (self.marks.turn % 2) * SLOT as u64)?;
         self.file.sync_data()
     }
+}
+
+fn is_blank(file: &File) -> bool {
+    let mut bytes = [0; 2 * SLOT];
+    file.read_exact_at(&mut bytes, 0).is_ok() && bytes.iter().all(|byte| *byte == 0)
 }
 
 fn read_slot(file: &File, slot: u64) -> Option<Marks> {

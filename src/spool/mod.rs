@@ -11,6 +11,7 @@ mod disk;
 mod disk_log;
 mod error;
 mod files;
+mod flat;
 mod generation;
 mod handle;
 mod home;

@@ -18,10 +18,10 @@ const BAD_BLOCK: u64 = 4096;
 
 /// Where a chunk lies in the raw file.
 #[derive(Clone, Copy, Debug)]
-struct Found {
+pub(super) struct Found {
     epoch: u32,
-    offset: u64,
-    len: usize,
+    pub(super) offset: u64,
+    pub(super) len: usize,
 }
 
 /// Calls `take` with every chunk that counts, in order.
@@ -34,12 +34,17 @@ pub(super) fn salvage<E: From<io::Error>>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    for (first, found) in what_counts(scan(&file)?) {
+    for (first, found) in chunks_of(&file)? {
         let mut bytes = vec![0; found.len];
         file.read_exact_at(&mut bytes, found.offset)?;
         take(first, &bytes)?;
     }
     Ok(())
+}
+
+/// Where the chunks are that count.
+pub(super) fn chunks_of(file: &File) -> io::Result<BTreeMap<Seq, Found>> {
+    Ok(what_counts(scan(file)?).collect())
 }
 
 fn scan(file: &File) -> io::Result<BTreeMap<Seq, Found>> {

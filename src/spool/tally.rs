@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use speedwell_wire::{Loss, LossReason, Manifest, ManifestHash, Record, Samples};
+use speedwell_wire::{Loss, LossReason, Manifest, ManifestHash, Record, Samples, block};
 
 /// What some records hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,14 @@ impl Tally {
 
     /// A block that cannot be decoded counts as a record without samples; one whose manifest is not kept, without times.
     fn count_samples(&mut self, samples: &Samples, manifest: Option<&Manifest>) {
-        let _ = (samples, manifest);
+        let Ok(columns) = block::decode(&samples.block) else { return };
+        for column in &columns {
+            self.samples += column.samples.len() as u64;
+            let Some(channel) = manifest.and_then(|manifest| manifest.channel(column.channel)) else { continue };
+            if let (Some(first), Some(last)) = (column.samples.first(), column.samples.last()) {
+                self.cover((samples.boot, channel.t_ns(first.tick)), (samples.boot, channel.t_ns(last.tick)));
+            }
+        }
     }
 
     fn cover(&mut self, from: (u32, u64), until: (u32, u64)) {

@@ -14,6 +14,7 @@ mod room;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fs,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -74,6 +75,8 @@ pub(super) struct DiskLog {
     sealed: VecDeque<Sealed>,
     /// `None` only while it is being replaced; a failure in between ends the store.
     write: Option<Generation>,
+    /// First number of the write generation.
+    write_first: Seq,
     write_tally: Tally,
     write_bytes: u64,
     /// The sealed generation last read from.
@@ -115,7 +118,7 @@ impl DiskLog {
     /// First number of the oldest generation.
     fn first_kept(&self) -> Seq {
         let sealed = self.sealed.front().map(|sealed| sealed.first);
-        sealed.or(self.write.as_ref().map(|write| write.first)).unwrap_or(self.next)
+        sealed.unwrap_or(self.write_first)
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -210,21 +213,30 @@ impl DiskLog {
         let first = self.durable() + 1;
         let summary = Summary { last: self.durable(), tally: self.write_tally.clone() };
         self.write()?.seal(&summary)?;
-        let climbed = Generation::open(&self.home, first, 0)?;
+        // What a failure leaves of a generation that has no records yet takes room that is needed now.
+        let begun = Generation::open(&self.home, first, 0);
+        let climbed = begun.inspect_err(|_| drop(fs::remove_dir_all(self.home.generation(first))))?;
         self.notices.extend(climbed.finding);
         if let Some(old) = self.write.replace(climbed.generation) {
-            let disk_bytes = files::disk_bytes(&old.path);
-            self.sealed.push_back(Sealed {
-                first: old.first,
-                last: summary.last,
-                tally: Some(summary.tally),
-                disk_bytes,
-            });
-            old.shut();
+            self.push_sealed(old, summary);
         }
+        self.write_first = first;
         self.write_tally = Tally::default();
         self.write_bytes = 0;
         Ok(())
+    }
+
+    /// Takes a generation to the sealed ones. It stays a database where there is no room to make a plain file of it,
+    /// and where it is about to be removed.
+    fn push_sealed(&mut self, old: Generation, summary: Summary) {
+        let (first, path) = (old.first, old.path.clone());
+        if summary.last <= self.confirmed() {
+            old.shut();
+        } else if let Err(DiskError::Damaged(why)) = old.flatten() {
+            self.notices.push(format!("generation {first:016x} cannot be read as a whole: {why}"));
+        }
+        let disk_bytes = files::disk_bytes(&path);
+        self.sealed.push_back(Sealed { first, last: summary.last, tally: Some(summary.tally), disk_bytes });
     }
 
     /// Does something about an error so that the work can be tried again, or gives up.
@@ -240,10 +252,8 @@ impl DiskLog {
     /// Climbs the ladder with the write generation. What is waiting is still in memory.
     fn reopen_write(&mut self, why: &str) -> Result<(), DiskError> {
         self.notices.push(format!("the write generation is opened again: {why}"));
-        let Some(old) = self.write.take() else { return Err(DiskError::Damaged(why.into())) };
-        let first = old.first;
-        old.shut();
-        let climbed = Generation::open(&self.home, first, self.durable())?;
+        Generation::close(&mut self.write);
+        let climbed = Generation::open(&self.home, self.write_first, self.durable())?;
         self.notices.extend(climbed.finding);
         self.write = Some(climbed.generation);
         self.other_bytes = self.home.other_bytes();

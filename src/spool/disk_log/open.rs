@@ -5,7 +5,14 @@ use std::time::Instant;
 use speedwell_wire::Seq;
 
 use super::{
-    super::{error::OpenError, generation::Walked, home::Entered, marks::Marks, stats::Opened, syncing},
+    super::{
+        error::OpenError,
+        generation::Walked,
+        home::Entered,
+        marks::{Known, Marks},
+        stats::Opened,
+        syncing,
+    },
     *,
 };
 
@@ -20,16 +27,15 @@ impl DiskLog {
         let io = |error| OpenError::from_io(dir, error);
         let Entered { home, mut log, mut created, mut findings } = Home::enter(options)?;
         let (marks, known) = MarksFile::open(dir).map_err(io)?;
-        if !known && !created && home.generations().map_err(io)?.is_empty() {
+        if known == Known::Damaged && home.generations().map_err(io)?.is_empty() {
             (log, created) = (home.rename_log().map_err(io)?, true);
             findings.push("nothing of the log was left but its name: numbers begin anew, under a new name".into());
-        }
-        if !known && !created {
+        } else if known == Known::Damaged {
             findings.push("the page of marks is damaged: records that were confirmed may be sent again".into());
         }
         let manifests = Manifests::open(dir, &mut findings).map_err(io)?;
         let mut log = Self::empty(options, home, log, marks, manifests);
-        let marks_lost = !known && !created;
+        let marks_lost = known != Known::Read && !created;
         if let Err(error) = log.find(marks_lost, &mut findings) {
             log.find_with_room(error, marks_lost, &mut findings)?;
         }
@@ -61,6 +67,7 @@ impl DiskLog {
             manifests,
             sealed: VecDeque::new(),
             write: None,
+            write_first: 1,
             write_tally: Tally::default(),
             write_bytes: 0,
             reading: None,
@@ -111,6 +118,12 @@ impl DiskLog {
         Generation::close(&mut self.write);
         self.list_sealed()?;
         let (first, missing) = match self.sealed.pop_back() {
+            // A sealed one at the end: the one that was being written is gone.
+            Some(newest) if Generation::is_flat(&self.home, newest.first) => {
+                let first = self.end_of(newest.first)? + 1;
+                self.sealed.push_back(Sealed { last: first - 1, ..newest });
+                (first, true)
+            }
             Some(newest) => (newest.first, false),
             // The last generation is never removed: where there is none, but once was, it was lost with its end.
             None => (self.oldest_promised(), self.marks.marks.ceiling > 0),
@@ -123,6 +136,15 @@ impl DiskLog {
             self.marks.marks.ceiling = walked.last.unwrap_or(first - 1) + RESERVE_BLIND;
         }
         self.take_up(climbed.generation, walked, damaged, findings)
+    }
+
+    /// Last number of a sealed generation.
+    fn end_of(&self, first: Seq) -> Result<Seq, DiskError> {
+        if let Some(summary) = Generation::summary(&self.home, first) {
+            return Ok(summary.last);
+        }
+        let walked = Generation::open(&self.home, first, 0)?.generation.walk(first, self.manifests.known())?;
+        Ok(walked.last.unwrap_or(first))
     }
 
     /// Where the log begins when no generation is left.
@@ -168,6 +190,7 @@ impl DiskLog {
         let found = walked.last.unwrap_or(write.first - 1);
         let Marks { durable: promised, ceiling, .. } = self.marks.marks;
         let hidden = damaged || walked.holes || found < promised;
+        self.write_first = write.first;
         self.write = Some(write);
         self.write_tally = walked.tally;
         self.write_bytes = walked.bytes;
@@ -197,10 +220,9 @@ impl DiskLog {
         let climbed = Generation::open(&self.home, ceiling + 1, 0)?;
         if let Some(old) = self.write.replace(climbed.generation) {
             old.seal(&summary)?;
-            let disk_bytes = files::disk_bytes(&old.path);
-            self.sealed.push_back(Sealed { first: old.first, last, tally: Some(summary.tally), disk_bytes });
-            old.shut();
+            self.push_sealed(old, summary);
         }
+        self.write_first = ceiling + 1;
         self.write_bytes = 0;
         self.marks.marks.durable = ceiling;
         self.next = ceiling + 1;

@@ -53,7 +53,7 @@ impl DiskLog {
             return Ok(gathering.take(span, &record::encode(&loss)));
         }
         let place = self.sealed.partition_point(|sealed| sealed.last < seq);
-        let write_first = self.write()?.first;
+        let write_first = self.write_first;
         let (first, end) = match self.sealed.get(place) {
             Some(sealed) if sealed.first <= seq => (sealed.first, sealed.last + 1),
             Some(sealed) => return Ok(self.take_hole(gathering, sealed.first)),
@@ -85,7 +85,7 @@ impl DiskLog {
     /// What lies at `seq` in the generation that begins with `first`. One that turns out damaged is recovered.
     fn look(&mut self, first: Seq, seq: Seq) -> Result<At, DiskError> {
         match self.open_for_reading(first)?.at(seq) {
-            Err(DiskError::Damaged(why)) if self.write()?.first == first => {
+            Err(DiskError::Damaged(why)) if self.write_first == first => {
                 self.reopen_write(&why)?;
                 self.write()?.at(seq)
             }

@@ -20,7 +20,8 @@ impl DiskLog {
     fn fits(&self, bytes: u64) -> bool {
         let need = 2 * bytes + HEADROOM;
         let used = self.used();
-        if used + need > self.options.max_size {
+        // Sealing a generation takes its bytes once more, for a moment.
+        if used + need + self.options.generation_bytes() > self.options.max_size {
             return false;
         }
         let free = files::free_bytes(&self.home.dir).unwrap_or(u64::MAX);
@@ -76,7 +77,7 @@ impl DiskLog {
     pub(super) fn drop_oldest(&mut self) -> Result<(), DiskError> {
         let Some(oldest) = self.sealed.front() else { return Ok(()) };
         let (first, last) = (oldest.first, oldest.last);
-        let next = self.sealed.get(1).map_or_else(|| self.write().map(|write| write.first), |next| Ok(next.first))?;
+        let next = self.sealed.get(1).map_or(self.write_first, |next| next.first);
         let from = first.max(self.confirmed() + 1);
         if from < next {
             let mut tally = match &oldest.tally {
@@ -129,9 +130,8 @@ impl DiskLog {
 
     /// Whether everything up to the second generation is confirmed: a hole behind the first belongs to it.
     fn front_is_confirmed(&self) -> bool {
-        let write = self.write.as_ref().map(|write| write.first);
-        let next = self.sealed.get(1).map(|next| next.first).or(write);
-        !self.sealed.is_empty() && next.is_some_and(|next| next - 1 <= self.confirmed())
+        let next = self.sealed.get(1).map_or(self.write_first, |next| next.first);
+        !self.sealed.is_empty() && next - 1 <= self.confirmed()
     }
 
     /// A confirmation takes the front of a loss with it. The rest is counted in proportion.
@@ -148,23 +148,24 @@ impl DiskLog {
     }
 
     /// The file system refused. sled answers nothing any more after that, so the write generation is opened again,
-    /// with the ballast's room, and the oldest generation's when that may go.
+    /// with the ballast's room the first time, and with the oldest generation's when that may go.
     pub(super) fn recover_from_full(&mut self) -> Result<(), DiskError> {
         self.notices.push("the disk is full: room is made by the ballast and by what may be dropped".into());
-        let first = self.write()?.first;
         Generation::close(&mut self.write);
-        self.home.drop_ballast();
+        let mut drop_one = !self.home.drop_ballast();
         self.other_bytes = self.home.other_bytes();
         loop {
-            match Generation::open(&self.home, first, self.durable()) {
+            if drop_one && self.options.when_full == WhenFull::DropOldest {
+                self.drop_oldest()?;
+            }
+            let had_more = !self.sealed.is_empty() && self.options.when_full == WhenFull::DropOldest;
+            match Generation::open(&self.home, self.write_first, self.durable()) {
                 Ok(climbed) => {
                     self.notices.extend(climbed.finding);
                     self.write = Some(climbed.generation);
                     return self.make_room(self.waiting_bytes as u64);
                 }
-                Err(DiskError::NoSpace) if self.sealed.len() > 1 && self.options.when_full == WhenFull::DropOldest => {
-                    self.drop_oldest()?;
-                }
+                Err(DiskError::NoSpace) if had_more => drop_one = true,
                 Err(error) => return Err(error),
             }
         }

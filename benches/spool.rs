@@ -1,0 +1,165 @@
+//! What the spool costs: durable ingest, reading back, disk, memory, opening again.
+//!
+//! The payload is 20 channels at 10 Hz, a record a second: 200 samples. Prints the lines of a table.
+#![allow(missing_docs)]
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use speedwell::spool::{Options, Spool};
+use speedwell_wire::{ManifestHash, Record, Samples, record};
+
+const CHANNELS: u16 = 20;
+const SAMPLES: u64 = 10;
+const SAMPLES_PER_RECORD: u64 = CHANNELS as u64 * SAMPLES;
+const MILLION: u64 = 1_000_000;
+const MIB: f64 = 1048576.0;
+
+/// A record of a vehicle that drives with some noise.
+fn make_record(_n: u64, rng: &mut fastrand::Rng) -> Record {
+    let block = std::iter::repeat_with(|| rng.u8(..)).take(380).collect();
+    Record::Samples(Samples { manifest: ManifestHash([7; 8]), boot: 1, block })
+}
+
+/// Wall clock and processor of this process.
+struct Meter(Instant, Duration);
+
+impl Meter {
+    fn start() -> Self {
+        Self(Instant::now(), cpu())
+    }
+
+    fn seconds(&self) -> (f64, f64) {
+        (self.0.elapsed().as_secs_f64(), (cpu() - self.1).as_secs_f64())
+    }
+}
+
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// A number that the kernel tells of this process.
+fn of_self(file: &str, name: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn rss_mib() -> f64 {
+    of_self("status", "VmRSS:") / 1024.0
+}
+
+fn options(dir: &Path) -> Options {
+    Options { keep_free: 0, ..Options::new(dir) }
+}
+
+/// Disk the spool takes beyond its ballast.
+fn disk(spool: &Spool) -> f64 {
+    spool.stats().disk_bytes as f64 - 8.0 * MIB
+}
+
+fn row(what: &str, figure: String, target: &str) {
+    println!("| spool: {what} | {figure} | {target} |");
+}
+
+async fn append(spool: &Spool, records: u64, pool: &[Record]) {
+    for n in 0..records / 10 {
+        let at = (n as usize * 10) % pool.len();
+        spool.append(pool[at..at + 10].to_vec()).await.expect("appends");
+    }
+    spool.flush().await.expect("flushes");
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let pool: Vec<_> = (0..200).map(|n| make_record(n, &mut rng)).collect();
+        println!("({} bytes a record of {SAMPLES_PER_RECORD} samples)", record::encode(&pool[0]).len());
+        backlog(&pool).await;
+        ingest(&pool).await;
+        trickle(&pool).await;
+    });
+}
+
+/// A million samples of backlog: memory, and opening it again, after a close and after a kill.
+async fn backlog(pool: &[Record]) {
+    let (dir, killed) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let before = rss_mib();
+    let (spool, _) = Spool::open(options(dir.path())).expect("opens");
+    row("RSS, empty", format!("{:.1} MiB, {before:.1} without it", rss_mib()), "12 MiB");
+    append(&spool, MILLION / SAMPLES_PER_RECORD, pool).await;
+    row("RSS, million samples of backlog", format!("{:.1} MiB", rss_mib()), "12 MiB");
+    let copied = std::process::Command::new("cp").arg("-r").arg(dir.path()).arg(killed.path()).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    spool.close().await.expect("closes");
+    drop(spool);
+    let copy = killed.path().join(dir.path().file_name().unwrap_or_default());
+    for (how, dir) in [("closed", dir.path()), ("killed", copy.as_path())] {
+        let (spool, opened) = Spool::open(options(dir)).expect("opens");
+        assert_eq!(opened.last_seq, MILLION / SAMPLES_PER_RECORD);
+        let figure = format!("{:.0} ms, then RSS {:.1} MiB", opened.took.as_secs_f64() * 1e3, rss_mib());
+        row(&format!("opening a million samples, {how}"), figure, "100 ms");
+        drop(spool);
+    }
+}
+
+async fn ingest(pool: &[Record]) {
+    let millions = 8;
+    let records = millions * MILLION / SAMPLES_PER_RECORD;
+    let dir = tempfile::tempdir().expect("a directory");
+    let (spool, _) = Spool::open(options(dir.path())).expect("opens");
+    let meter = Meter::start();
+    append(&spool, records, pool).await;
+    let (wall, used) = meter.seconds();
+    let rates = (millions as f64 / wall, records as f64 / wall);
+    row("durable ingest", format!("{:.2} M samples/s, {:.0} records/s", rates.0, rates.1), "1 M samples/s");
+    row("durable ingest, processor", format!("{:.3} s per million samples", used / millions as f64), "");
+    let stats = spool.stats();
+    row("longest flush", format!("{:.1} ms of {} flushes", stats.flush_max.as_secs_f64() * 1e3, stats.flushes), "");
+    let ratio = disk(&spool) / stats.payload_bytes as f64;
+    row(
+        "disk per byte of records, backlog",
+        format!("{ratio:.2}, {:.2} B/sample", disk(&spool) / millions as f64 / 1e6),
+        "2",
+    );
+    read_back(&spool, records, millions as f64).await;
+    let meter = Meter::start();
+    spool.confirm_thru(records).await.expect("confirms");
+    let figure = format!("{:.0} ms, {:.1} MiB left on disk", meter.seconds().0 * 1e3, disk(&spool) / MIB);
+    row("freeing all of it", figure, "");
+}
+
+async fn read_back(spool: &Spool, records: u64, millions: f64) {
+    let (meter, mut next, mut read) = (Meter::start(), 1, 0);
+    loop {
+        let some = spool.read_from(next, 128 << 10).await.expect("reads");
+        let Some(last) = some.last() else { break };
+        next = last.first + last.span;
+        read += some.len() as u64;
+    }
+    assert_eq!(read, records);
+    let (wall, used) = meter.seconds();
+    let figure = format!("{:.2} M samples/s, {:.3} s of processor per million", millions / wall, used / millions);
+    row("read back", figure, "0.5 M samples/s");
+}
+
+/// As a gateway does it: a record a second, a flush each, an hour of them without the waiting.
+async fn trickle(pool: &[Record]) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (spool, _) = Spool::open(options(dir.path())).expect("opens");
+    let (meter, before, flushes) = (Meter::start(), of_self("io", "write_bytes:"), 3600);
+    for n in 0..flushes {
+        spool.append(vec![pool[n % pool.len()].clone()]).await.expect("appends");
+        spool.flush().await.expect("flushes");
+    }
+    let payload = spool.stats().payload_bytes as f64;
+    let written = of_self("io", "write_bytes:") - before;
+    row("disk per byte of records, a record a flush", format!("{:.2}", disk(&spool) / payload), "2");
+    let figure = format!("{:.1}, {:.1} KiB a flush", written / payload, written / flushes as f64 / 1024.0);
+    row("written per byte of records, a record a flush", figure, "");
+    row("processor of a flush", format!("{:.3} ms", meter.seconds().1 * 1e3 / flushes as f64), "");
+}
