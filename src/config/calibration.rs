@@ -12,10 +12,14 @@ pub(super) struct Calibration {
     pub(super) pulses_per_metre: f64,
     pub(super) pulses_per_turn: Option<u32>,
     pub(super) circumference: Option<f64>,
+    pub(super) uncertainty: f64,
 }
 
 /// Two ways to say the same number may differ by this much before it is a contradiction: rounding, not tyre wear.
 const SAME_WITHIN: f64 = 0.005;
+
+/// How well a tyre's size tells its rolling circumference: wear, pressure and load are 1 to 2 %.
+const TYRE_UNCERTAINTY: f64 = 0.02;
 
 /// No wheel or roller is larger; a larger number was meant in millimetres.
 const LARGEST_CIRCUMFERENCE_M: f64 = 20.0;
@@ -45,6 +49,9 @@ pub(super) fn read(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<Calibra
         walk.wrong(gear, "means nothing without pulses-per-turn and circumference");
     }
     contradictions(walk, &ways);
+    let told = walk.quantity(section, "calibration-uncertainty", Dimension::Ratio, ("0 %", "20 %"));
+    let by_tyre = ways.len() == 1 && per_turn.is_some() && section.has("tyre");
+    let uncertainty = told.map_or(if by_tyre { TYRE_UNCERTAINTY } else { 0.0 }, |spot| spot.value);
     if walk.complaints.len() > before {
         return None;
     }
@@ -53,6 +60,7 @@ pub(super) fn read(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<Calibra
             pulses_per_metre: way.pulses_per_metre,
             pulses_per_turn: per_turn.map(|n| n.value as u32),
             circumference: circumference.map(|(metres, _)| metres),
+            uncertainty,
         }),
         None => {
             incomplete(walk, section);

@@ -43,9 +43,13 @@ pub(super) const HALL: &[&str] = &[
     "pulses-per-mile",
     "frequency",
     "at-speed",
+    "calibration-uncertainty",
     "max-speed",
+    "max-acceleration",
     "report",
     "zero-below",
+    "rotational-speed",
+    "distance",
 ];
 
 pub(super) const J1939: &[&str] = &["name", "kind", "interface", "signal", "source-address", "report", "timeout"];

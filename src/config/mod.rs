@@ -214,12 +214,20 @@ pub struct HallSensor {
     pub pulses_per_turn: Option<u32>,
     /// Metres a turn of the wheel; `None` when not known.
     pub circumference: Option<f64>,
+    /// Relative standard uncertainty of `pulses_per_metre`; 0 when not told.
+    pub calibration_uncertainty: f64,
     /// Fastest that can be, m/s.
     pub max_speed: f64,
+    /// Hardest the wheel can speed up or slow down, m/s²: by it pulses are refused or put back.
+    pub max_acceleration: f64,
     /// Between two readings.
     pub report: Duration,
     /// Slower than this is told as standing, m/s.
     pub zero_below: f64,
+    /// Report turns a second too.
+    pub rotational_speed: bool,
+    /// Report the way since the start too.
+    pub distance: bool,
 }
 
 /// Who sees the edges.

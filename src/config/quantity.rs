@@ -17,6 +17,10 @@ pub(super) enum Dimension {
     Period,
     /// In bytes.
     Bytes,
+    /// In metres a second a second.
+    Acceleration,
+    /// A part of the whole.
+    Ratio,
 }
 
 /// Why a text is no quantity.
@@ -37,6 +41,8 @@ const LENGTH: Units = &[("m", 1.0), ("cm", 0.01), ("mm", 0.001), ("in", 0.0254),
 const SPEED: Units = &[("km/h", 1.0 / 3.6), ("m/s", 1.0), ("mph", 0.447_04), ("kn", 1852.0 / 3600.0), ("ft/s", 0.3048)];
 const FREQUENCY: Units = &[("Hz", 1.0), ("kHz", 1000.0)];
 const TIME: Units = &[("s", 1.0), ("ms", 0.001), ("min", 60.0), ("h", 3600.0)];
+const ACCELERATION: Units = &[("m/s2", 1.0), ("m/s²", 1.0), ("g", 9.806_65)];
+const RATIO: Units = &[("%", 0.01), ("‰", 0.001), ("ppm", 1e-6)];
 const BYTES: Units = &[
     ("B", 1.0),
     ("KiB", 1024.0),
@@ -55,6 +61,8 @@ impl Dimension {
             Dimension::Frequency => FREQUENCY,
             Dimension::Time | Dimension::Period => TIME,
             Dimension::Bytes => BYTES,
+            Dimension::Acceleration => ACCELERATION,
+            Dimension::Ratio => RATIO,
         }
     }
 
@@ -73,6 +81,8 @@ impl Dimension {
             Dimension::Time => "500 ms",
             Dimension::Period => "10 Hz",
             Dimension::Bytes => "256 MiB",
+            Dimension::Acceleration => "40 m/s2",
+            Dimension::Ratio => "0.5 %",
         }
     }
 }
@@ -86,6 +96,8 @@ impl fmt::Display for Dimension {
             Dimension::Time => "a time",
             Dimension::Period => "a rate or the time between two",
             Dimension::Bytes => "an amount of bytes",
+            Dimension::Acceleration => "an acceleration",
+            Dimension::Ratio => "a ratio",
         })
     }
 }
@@ -152,6 +164,8 @@ mod tests {
             ("250 ms", Dimension::Period, 0.25),
             ("2 GiB", Dimension::Bytes, 2_147_483_648.0),
             ("1 min", Dimension::Time, 60.0),
+            ("2 g", Dimension::Acceleration, 19.6133),
+            ("0.5 %", Dimension::Ratio, 0.005),
         ];
         for (text, dimension, wanted) in cases {
             let got = parse(text, dimension).expect(text);

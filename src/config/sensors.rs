@@ -194,8 +194,19 @@ fn hall(walk: &mut Walk<'_>, section: &Section<'_>, board: Option<&Board>, claim
     let report = walk.period(section, "report", REPORT).unwrap_or(DEFAULT_REPORT);
     let zero_below =
         walk.quantity(section, "zero-below", Dimension::Speed, ("0.001 m/s", "5 m/s")).map_or(0.1, |s| s.value);
+    let bounds = ("1 m/s2", "100 g");
+    let max_acceleration = walk.quantity(section, "max-acceleration", Dimension::Acceleration, bounds);
+    let rotational_speed = walk.flag(section, "rotational-speed").unwrap_or(false);
+    if rotational_speed && !section.has("pulses-per-turn") {
+        walk.missing(section, "pulses-per-turn", "rotational-speed cannot be told without it");
+    }
+    let distance = walk.flag(section, "distance").unwrap_or(false);
     let calibration = calibration?;
     let sensor = HallSensor {
+        calibration_uncertainty: calibration.uncertainty,
+        max_acceleration: max_acceleration.map_or(DEFAULT_MAX_ACCELERATION, |spot| spot.value),
+        rotational_speed,
+        distance,
         pin: pin?,
         audit_pin,
         source,
@@ -215,6 +226,9 @@ fn hall(walk: &mut Walk<'_>, section: &Section<'_>, board: Option<&Board>, claim
 
 /// 200 km/h: faster than what most sensors are on, slow enough for every board with an ordinary wheel.
 const DEFAULT_MAX_SPEED: f64 = 200.0 / 3.6;
+
+/// A wheel that locks or spins changes faster than any vehicle.
+const DEFAULT_MAX_ACCELERATION: f64 = 40.0;
 
 const DEFAULT_REPORT: Duration = Duration::from_millis(100);
 
