@@ -5,7 +5,7 @@ use std::time::Duration;
 use speedwell::{
     board::Board,
     config::{
-        Config, Confirm, Encoding, HallSensor, J1939Signal, POLLED_LIMIT_HZ, PulseSource, Sensor, SensorKind, WhenFull,
+        Config, Confirm, Encoding, HallSensor, J1939Signal, PulseSource, Sensor, SensorKind, WhenFull, polled_limit_hz,
         significant,
     },
 };
@@ -88,7 +88,7 @@ fn expect_hall(hall: &HallSensor, board: &Board) -> Vec<String> {
     let k = hall.pulses_per_metre;
     let most = hall.max_edge_rate_hz();
     let verdict = if hall.source == PulseSource::Polled {
-        format!("OK for a polled pin (up to {POLLED_LIMIT_HZ} a second)")
+        format!("OK for a polled pin (up to {} pulses/s)", significant(polled_limit_hz()))
     } else if most <= board.supported_rate_hz {
         "OK for GPIO edges".to_owned()
     } else {

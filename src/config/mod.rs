@@ -27,7 +27,7 @@ mod url;
 mod walk;
 
 pub use complaint::{Complaint, Complaints, Place};
-pub use sensors::{MAX_SENSOR_NAME, MAX_SENSORS, POLLED_LIMIT_HZ};
+pub use sensors::{MAX_SENSOR_NAME, MAX_SENSORS, polled_limit_hz};
 pub use show::significant;
 
 /// A configuration file larger than this is something else: hundreds of sensors fit.

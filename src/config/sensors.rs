@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::board::{Board, BoardKind, NoPin, Pin, PinAt};
+use crate::board::{Board, BoardKind, NoPin, Pin, PinAt, polled};
 
 use super::{
     Bias, Edges, HallSensor, J1939Sensor, J1939Signal, NmeaSensor, PulseSource, Sensor, SensorKind, calibration, keys,
@@ -21,8 +21,10 @@ pub const MAX_SENSORS: usize = 500;
 /// Longest name of a sensor, bytes.
 pub const MAX_SENSOR_NAME: usize = 48;
 
-/// Edges a second a polled pin is trusted with. A task that looks every few milliseconds misses more.
-pub const POLLED_LIMIT_HZ: f64 = 50.0;
+/// Pulses a second a polled pin is trusted with, whichever of their edges count.
+pub fn polled_limit_hz() -> f64 {
+    polled::trusted_rate_hz(polled::POLL_INTERVAL)
+}
 
 /// Fastest a sensor reports, and slowest.
 const REPORT: (&str, &str) = ("100 Hz", "60 s");
@@ -314,9 +316,15 @@ fn rate(
     let hz = sensor.max_edge_rate_hz();
     let at = format!("{} km/h{default} makes {} edges a second", significant(sensor.max_speed * 3.6), significant(hz));
     if sensor.source == PulseSource::Polled {
-        if hz > POLLED_LIMIT_HZ {
-            walk.wrong(&spot, format!("{at}; a polled pin is trusted with {POLLED_LIMIT_HZ}"))
-                .note("source = \"edges\" lets the kernel see every one, or lower max-speed");
+        let (pulses, limit) = (sensor.max_speed * sensor.pulses_per_metre, polled_limit_hz());
+        if pulses > limit {
+            let speed = significant(sensor.max_speed * 3.6);
+            let message = format!(
+                "{speed} km/h{default} makes {} pulses a second; a polled pin is trusted with {}",
+                significant(pulses),
+                significant(limit)
+            );
+            walk.wrong(&spot, message).note("source = \"edges\" lets the kernel see every one, or lower max-speed");
         }
         return;
     }

@@ -276,7 +276,7 @@ fn a_polled_pin_is_trusted_with_little() {
     hall(
         lines,
         r#"
-gateway.toml:15:13: sensor.w.max-speed: 130 km/h makes 873.2 edges a second; a polled pin is trusted with 50
+gateway.toml:15:13: sensor.w.max-speed: 130 km/h makes 873.2 pulses a second; a polled pin is trusted with 250
    |
 15 | max-speed = "130 km/h"
    |             ^^^^^^^^^^
