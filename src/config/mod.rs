@@ -19,6 +19,7 @@ use crate::board::{Board, Catalog, Pin};
 mod calibration;
 pub mod complaint;
 pub mod keys;
+mod options;
 mod quantity;
 mod read;
 mod sensors;

@@ -61,6 +61,11 @@ impl Signal {
         }
     }
 
+    /// The parameter group it is in, for a filter in the kernel.
+    pub fn pgn(self) -> u32 {
+        self.place().pgn
+    }
+
     /// What it measures.
     pub fn quantity(self) -> Quantity {
         self.place().quantity

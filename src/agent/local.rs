@@ -1,0 +1,78 @@
+//! The local door: a socket on the gateway itself, at which `speedwell watch` hears what the running agent measures.
+//!
+//! `STATE-DIRECTORY/live.sock`, a stream of JSON lines: first the manifest, then the live values each time they change.
+//! Only the agent's own user and group may connect; it takes nothing in, so there is nothing to guard beyond reading.
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use speedwell_wire::{Live, Manifest};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, watch},
+};
+use tracing::{debug, warn};
+
+/// Watchers served at once; a technician has one terminal, perhaps two.
+const MAX_WATCHERS: usize = 8;
+
+/// Where the socket lies.
+pub fn socket_path(state_directory: &Path) -> PathBuf {
+    state_directory.join("live.sock")
+}
+
+/// Serves watchers until the agent ends. A socket that cannot be made is told and done without.
+pub(super) async fn serve(state_directory: PathBuf, manifest: Manifest, live: watch::Receiver<Option<Live>>) {
+    let path = socket_path(&state_directory);
+    let listener = match listen(&path) {
+        Ok(listener) => listener,
+        Err(cause) => {
+            warn!(path = %path.display(), %cause, "no local socket: `speedwell watch` will not see the running agent");
+            return;
+        }
+    };
+    let Ok(hello) = serde_json::to_string(&manifest) else { return };
+    let hello: Arc<str> = hello.into();
+    let places = Arc::new(Semaphore::new(MAX_WATCHERS));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (hello, live) = (hello.clone(), live.clone());
+        tokio::spawn(async move {
+            if let Err(cause) = feed(stream, &hello, live).await {
+                debug!(%cause, "a watcher left");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    // A socket left by a killed agent: the spool's lock has already proved that no other agent runs here.
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+async fn feed(mut stream: UnixStream, hello: &str, mut live: watch::Receiver<Option<Live>>) -> io::Result<()> {
+    stream.write_all(hello.as_bytes()).await?;
+    stream.write_all(b"\n").await?;
+    live.mark_changed();
+    while live.changed().await.is_ok() {
+        let line = live.borrow_and_update().as_ref().and_then(|live| serde_json::to_string(live).ok());
+        if let Some(mut line) = line {
+            line.push('\n');
+            stream.write_all(line.as_bytes()).await?;
+        }
+    }
+    Ok(())
+}

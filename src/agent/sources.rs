@@ -1,0 +1,194 @@
+//! Runs the sensors: opens each, feeds it what comes, hands its readings on, opens it again when it fails.
+//!
+//! A pulse sensor and a CAN sensor run in a thread each, because their reads block in the kernel; a serial sensor in a
+//! task. One that cannot be opened says so and tries again; the others never notice.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::backoff::Backoff;
+use crate::{
+    clock::{BootNs, Clock},
+    sensor::{Counters, Reading, Sensor},
+};
+
+/// Messages between the sensors and the recorder: at 20 sensors and 10 Hz, five seconds of a stalled recorder.
+pub(super) const CHANNEL: usize = 1024;
+
+/// Longest a sensor waits in the kernel before it looks whether it should stop.
+const STOP_LATENCY: Duration = Duration::from_millis(100);
+
+/// What a sensor says to the recorder.
+#[derive(Debug)]
+pub(super) struct Said {
+    /// Its number in the configuration.
+    pub(super) sensor: usize,
+    /// What.
+    pub(super) what: What,
+}
+
+/// See [`Said`].
+#[derive(Debug)]
+pub(super) enum What {
+    /// Readings, in order.
+    Readings(Vec<Reading>),
+    /// It could not be opened or stopped working, and why.
+    Fault(String),
+}
+
+/// What all sources share, and what one of them is called.
+#[derive(Clone)]
+pub(super) struct Outlet {
+    pub(super) sensor: usize,
+    pub(super) name: Arc<str>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) said: mpsc::Sender<Said>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) shed: Arc<AtomicU64>,
+    pub(super) counters: Arc<Mutex<Counters>>,
+}
+
+impl Outlet {
+    pub(super) fn now(&self) -> BootNs {
+        self.clock.now()
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Lets the sensor speak and hands on what it says. A recorder that cannot keep up costs samples, which are
+    /// counted and become a loss record; it never holds up the sensor.
+    pub(super) fn tick(&self, sensor: &mut dyn Sensor, readings: &mut Vec<Reading>) {
+        sensor.tick(self.now(), readings);
+        self.hand_on(sensor, readings);
+    }
+
+    pub(super) fn hand_on(&self, sensor: &dyn Sensor, readings: &mut Vec<Reading>) {
+        if readings.is_empty() {
+            return;
+        }
+        if let Ok(mut counters) = self.counters.lock() {
+            *counters = sensor.counters();
+        }
+        let samples = readings.iter().filter(|reading| reading.value.is_ok()).count() as u64;
+        let what = What::Readings(std::mem::take(readings));
+        if self.said.try_send(Said { sensor: self.sensor, what }).is_err() {
+            self.shed.fetch_add(samples, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn fault(&self, cause: &dyn std::fmt::Display) {
+        warn!(sensor = %self.name, "{cause}");
+        // Losing this message to a full channel loses no data: the next failure says it again.
+        let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Fault(cause.to_string()) });
+    }
+}
+
+/// Opens and runs a blocking source in a thread of its own until told to stop. `session` runs from a successful
+/// opening to the failure it returns; it returns `Ok` only when stopping.
+pub(super) fn spawn_blocking<E: std::fmt::Display>(
+    outlet: Outlet,
+    mut session: impl FnMut(&Outlet) -> Result<(), E> + Send + 'static,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(thread_name(&outlet.name)).spawn(move || {
+        let mut backoff = Backoff::new();
+        while !outlet.stopping() {
+            let started = Instant::now();
+            match session(&outlet) {
+                Ok(()) => break,
+                Err(cause) => outlet.fault(&cause),
+            }
+            let wait = backoff.after(started.elapsed());
+            debug!(sensor = %outlet.name, ?wait, "opening the sensor again after a wait");
+            let until = Instant::now() + wait;
+            while !outlet.stopping() && Instant::now() < until {
+                thread::sleep(STOP_LATENCY.min(until.saturating_duration_since(Instant::now())));
+            }
+        }
+        info!(sensor = %outlet.name, "closed");
+    })
+}
+
+/// The same for a source that is awaited.
+pub(super) async fn run_async<E: std::fmt::Display>(
+    outlet: Outlet,
+    mut session: impl AsyncFnMut(&Outlet) -> Result<(), E>,
+) {
+    let mut backoff = Backoff::new();
+    while !outlet.stopping() {
+        let started = Instant::now();
+        match session(&outlet).await {
+            Ok(()) => break,
+            Err(cause) => outlet.fault(&cause),
+        }
+        let until = Instant::now() + backoff.after(started.elapsed());
+        while !outlet.stopping() && Instant::now() < until {
+            tokio::time::sleep(STOP_LATENCY.min(until.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+    info!(sensor = %outlet.name, "closed");
+}
+
+/// The kernel cuts thread names at 15 bytes.
+fn thread_name(sensor: &str) -> String {
+    sensor.chars().filter(char::is_ascii).take(15).collect()
+}
+
+/// The ticks of a sensor: every `period`, on the clock's own grid, so that sensors of one period speak together and
+/// their times compress well.
+pub(super) struct Ticks {
+    period_ns: u64,
+    next: BootNs,
+}
+
+impl Ticks {
+    pub(super) fn new(period: Duration, now: BootNs) -> Self {
+        let period_ns = (period.as_nanos() as u64).max(1_000_000);
+        let mut ticks = Self { period_ns, next: now };
+        ticks.skip_to(now);
+        ticks
+    }
+
+    /// How long to wait for the next tick, at most as long as it may take to notice a stop.
+    pub(super) fn wait(&self, now: BootNs) -> Duration {
+        self.next.since(now).min(STOP_LATENCY)
+    }
+
+    /// Whether a tick is due; each is due once, and those missed are not made up for.
+    pub(super) fn due(&mut self, now: BootNs) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.skip_to(now);
+        }
+        due
+    }
+
+    fn skip_to(&mut self, now: BootNs) {
+        self.next = BootNs((now.0 / self.period_ns + 1).saturating_mul(self.period_ns));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_fall_on_the_grid_and_missed_ones_are_not_made_up_for() {
+        let mut ticks = Ticks::new(Duration::from_millis(100), BootNs(1_230_000_000));
+        assert!(!ticks.due(BootNs(1_299_999_999)));
+        assert!(ticks.due(BootNs(1_300_000_000)));
+        assert!(!ticks.due(BootNs(1_300_000_001)));
+        assert!(ticks.due(BootNs(9_950_000_000)));
+        assert_eq!(ticks.wait(BootNs(9_950_000_000)), Duration::from_millis(50));
+    }
+}

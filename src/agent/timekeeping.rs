@@ -1,0 +1,68 @@
+//! The task that watches the clock: which UTC a boot time is, told as records whenever that has to be said anew.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use speedwell_wire::{ClockFix, ClockSource, Event, EventKind, Record};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::clock::{BootNs, Fix, FixKeeper, SystemClock, TimeSource, UtcMap, Why};
+
+/// What is known of UTC in this boot, for whoever has to name a time of day now.
+#[derive(Clone, Default)]
+pub(super) struct Known(Arc<RwLock<(UtcMap, Option<TimeSource>)>>);
+
+impl Known {
+    /// UTC of a boot time of this boot, ns since 1970; `None` while nobody vouches for the clock.
+    pub(super) fn utc(&self, t: BootNs) -> Option<i64> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).0.utc(t).map(|utc| utc.ns)
+    }
+
+    /// Who vouches for the clock now.
+    pub(super) fn source(&self) -> ClockSource {
+        wire_source(self.0.read().unwrap_or_else(PoisonError::into_inner).1.unwrap_or(TimeSource::Untrusted))
+    }
+
+    fn learn(&self, fix: Fix) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.0.push(fix);
+        known.1 = Some(fix.source);
+    }
+}
+
+fn wire_source(source: TimeSource) -> ClockSource {
+    match source {
+        TimeSource::Untrusted => ClockSource::Untrusted,
+        TimeSource::Ntp => ClockSource::Ntp,
+    }
+}
+
+/// Samples the clocks until the agent ends.
+pub(super) async fn run(boot: u32, known: Known, records: mpsc::Sender<Record>) {
+    let mut keeper = FixKeeper::new();
+    loop {
+        if let Some((fix, why)) = keeper.take(SystemClock.sample()) {
+            known.learn(fix);
+            if let Why::Step(by_ns) = why {
+                let detail = format!("real time was stepped by {:+.3} s", by_ns as f64 / 1e9);
+                warn!("{detail}");
+                let kind = EventKind::ClockStep;
+                let event = Event { boot, t_ns: fix.boot.0, sensor: None, kind, detail };
+                let _ = records.send(Record::Event(event)).await;
+            }
+            info!(?why, source = ?fix.source, uncertainty_ms = fix.uncertainty_ns / 1_000_000, "clock");
+            let record = Record::Clock(ClockFix {
+                boot,
+                boot_ns: fix.boot.0,
+                utc_ns: fix.utc_ns,
+                uncertainty_ns: fix.uncertainty_ns,
+                rate_ppb: fix.rate_ppb,
+                source: wire_source(fix.source),
+            });
+            if records.send(record).await.is_err() {
+                return;
+            }
+        }
+        tokio::time::sleep(keeper.sample_after()).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! The task that gathers how the gateway is, for the hub's status and for systemd.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use speedwell_wire::{
+    ClockSource,
+    message::{Health, SensorHealth},
+};
+use tokio::sync::watch;
+
+use super::{recording::Troubles, timekeeping::Known};
+use crate::{
+    health::{self, Inputs, Systemd, Vitals},
+    sensor::Counters,
+    spool::Spool,
+    uplink::{Link, Observer},
+};
+
+/// How often health is gathered. The heartbeat to the hub is a minute; a change of a sensor's trouble goes at once.
+const GATHER: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(super) struct Reporter {
+    pub(super) started: Instant,
+    pub(super) boot: u32,
+    pub(super) spool: Spool,
+    pub(super) observer: Observer,
+    pub(super) known: Known,
+    pub(super) lost: Arc<AtomicU64>,
+    pub(super) names: Vec<String>,
+    pub(super) counters: Vec<Arc<Mutex<Counters>>>,
+    pub(super) troubles: watch::Receiver<Troubles>,
+    pub(super) health: watch::Sender<Option<Health>>,
+    pub(super) systemd: Systemd,
+    pub(super) vitals: Vitals,
+}
+
+impl Reporter {
+    /// Runs until aborted.
+    pub(super) async fn run(mut self) {
+        self.gather();
+        self.systemd.ready();
+        let mut turn = tokio::time::interval(self.systemd.period().unwrap_or(GATHER).min(GATHER));
+        loop {
+            // Cancel-safe: neither arm takes anything when it loses the race.
+            tokio::select! {
+                _ = turn.tick() => {}
+                changed = self.troubles.changed() => if changed.is_err() {
+                    // The recorder has ended: the agent stops, only the watchdog is still to be fed.
+                    turn.tick().await;
+                },
+            }
+            self.gather();
+            self.systemd.feed(&mut self.vitals, Instant::now());
+        }
+    }
+
+    fn gather(&mut self) {
+        let spool = self.spool.stats();
+        let inputs = Inputs {
+            uptime: self.started.elapsed(),
+            boot: self.boot,
+            log: self.spool.log_id(),
+            last_seq: spool.last_seq,
+            confirmed_seq: spool.confirmed_seq,
+            spool_bytes: spool.disk_bytes,
+            lost_samples: self.lost.load(Ordering::Relaxed),
+            clock: self.known.source(),
+            sensors: self.sensors(),
+        };
+        self.systemd.status(&self.line(&inputs));
+        self.health.send_replace(Some(health::assemble(inputs)));
+    }
+
+    fn sensors(&mut self) -> Vec<SensorHealth> {
+        let troubles = self.troubles.borrow_and_update();
+        let of = |(index, name): (usize, &String)| {
+            let counters = self.counters.get(index);
+            let counters = counters.map(|c| *c.lock().unwrap_or_else(PoisonError::into_inner)).unwrap_or_default();
+            let trouble = troubles.get(index).and_then(Option::as_ref);
+            SensorHealth {
+                name: name.clone(),
+                trouble: trouble.map(|trouble| trouble.reason),
+                detail: trouble.map(|trouble| trouble.detail.clone()).unwrap_or_default(),
+                inputs: counters.inputs,
+                lost: counters.lost,
+                rejected: counters.rejected,
+            }
+        };
+        self.names.iter().enumerate().map(of).collect()
+    }
+
+    /// What `systemctl status` shows.
+    fn line(&self, inputs: &Inputs) -> String {
+        let ill = inputs.sensors.iter().filter(|sensor| sensor.trouble.is_some()).count();
+        let link = match self.observer.stats().link {
+            Link::Connected => "connected",
+            Link::Connecting => "connecting",
+            Link::Waiting => "waiting to connect",
+            Link::Stopped => "stopped",
+        };
+        let clock = if inputs.clock == ClockSource::Untrusted { ", clock not set" } else { "" };
+        format!(
+            "{} of {} sensors well, {link}, {} records unconfirmed{clock}",
+            inputs.sensors.len() - ill,
+            inputs.sensors.len(),
+            inputs.last_seq.saturating_sub(inputs.confirmed_seq),
+        )
+    }
+}
