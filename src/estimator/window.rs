@@ -93,23 +93,21 @@ impl Window {
         &self.ring[self.slot(at)]
     }
 
-    /// The rate over the newest blocks: those within the width, and older ones until there are four pulses.
+    /// The rate over the newest blocks that reach back over the width, and older ones until there are four pulses.
     pub(super) fn rate(&self) -> Option<Rate> {
         let mut count = 0.0;
         let mut from = self.len;
-        while from > 0 {
+        let mut reach = Duration::ZERO;
+        while from > 0 && (reach < self.width || count < LEAST) {
             let block = self.block(from - 1);
-            let reach = self.newest.since(block.first);
-            if reach > LONGEST || (reach > self.width && count >= LEAST) {
+            reach = self.newest.since(block.first);
+            if reach > LONGEST {
                 break;
             }
             count += block.sums.n;
             from -= 1;
         }
-        if from == self.len {
-            return None;
-        }
-        self.merge(from)
+        if from == self.len { None } else { self.merge(from) }
     }
 
     /// Puts the blocks from `from` on together about an origin in their middle, where the sums are smallest.

@@ -37,8 +37,11 @@ pub const REPEAT: Duration = Duration::from_micros(15);
 
 /// A pulse this much of a pitch early or late is what tooth errors and a steady hand explain.
 const SLACK: f64 = 0.25;
-/// Above this, in pitches, the wheel could have done anything: nothing is put back.
-const AMBIGUOUS: f64 = 0.5;
+/// An interval and the one before it differ by sqrt(6) sigma of jitter: this is 3.7 of that, and the shortest of three is
+/// taken on top. Where it comes to a whole pitch the stamps are too rough to refuse anything.
+const NOISE: f64 = 9.0;
+/// Above this, in pitches, the wheel or the jitter could have done it: nothing is put back.
+const AMBIGUOUS: f64 = 0.35;
 /// Refusals in a row after which the gate must be wrong, not the wheel.
 const MAX_REFUSED_IN_A_ROW: u32 = 3;
 /// Over which events are counted against the request's sequence number.
@@ -252,7 +255,8 @@ impl History {
     fn new(floor: f64) -> Self {
         let floor = floor.max(JITTER_MIN);
         let jitter = JITTER_FIRST.max(floor);
-        Self { intervals: [0.0; 3], known: 0, single: [false; 3], floor, jitter, measured: 0 }
+        // As if eight had been measured: one small difference must not make the gate narrow.
+        Self { intervals: [0.0; 3], known: 0, single: [false; 3], floor, jitter, measured: 8 }
     }
 
     fn forget(&mut self) {
@@ -291,7 +295,7 @@ impl History {
         // gained 1/2 g (old + new) in rate, and that times the interval in phase.
         let change = 0.5 * options.max_rate_change * interval * (newest + interval);
         let shortest = self.intervals[..self.known].iter().copied().fold(f64::INFINITY, f64::min);
-        let noise = SLACK.max(6.0 * self.jitter / shortest);
+        let noise = SLACK.max(NOISE * self.jitter / shortest);
         // By the shortest of three: after a gap in the teeth, or a glitch let through, the others are the longer.
         if interval / shortest + change < 1.0 - noise {
             return Advance::Early;

@@ -39,7 +39,8 @@ const MAX_KNOTS: f64 = 2000.0;
 /// The fields of a sentence; `None` when it is not an RMC of a two-letter talker.
 pub(super) fn parse(text: &str) -> Option<Result<Rmc, BadField>> {
     let (name, fields) = text.split_once(',')?;
-    (name.len() == 5 && name.ends_with("RMC")).then(|| parse_fields(fields))
+    // Names that begin with P are makers' own sentences.
+    (name.len() == 5 && name.ends_with("RMC") && !name.starts_with('P')).then(|| parse_fields(fields))
 }
 
 fn parse_fields(fields: &str) -> Result<Rmc, BadField> {

@@ -1,1 +1,206 @@
+//! Sentences of real receivers, damaged ones, and any bytes. Whole recordings are in `tests/recordings.rs`.
 
+use proptest::prelude::*;
+
+use super::*;
+
+const FIRST: &str = "$GPRMC,132820.60,A,4134.49821229,N,09345.03351845,W,3.252,92.308,180320,11.5985,E,D*1A\r\n";
+const VOID: &str = "$GPRMC,,V,,,,,,,,,,N*53\r\n";
+
+/// Puts the right checksum behind a body.
+fn signed(body: &str) -> String {
+    format!("${body}*{:02X}\r\n", body.bytes().fold(0, |sum, byte| sum ^ byte))
+}
+
+fn every_sentence() -> Nmea {
+    Nmea::new(Options { report: Duration::from_millis(1), position: true, ..Options::default() })
+}
+
+fn hear(nmea: &mut Nmea, ms: u64, bytes: impl AsRef<[u8]>) -> Vec<Reading> {
+    let mut out = Vec::new();
+    nmea.on_bytes(BootNs(ms * 1_000_000), bytes.as_ref(), &mut out);
+    out
+}
+
+fn speed(bytes: impl AsRef<[u8]>) -> Option<Result<f64, NoData>> {
+    let out = hear(&mut every_sentence(), 1000, bytes);
+    out.first().map(|reading| reading.value.map(|value| value.value))
+}
+
+fn near(bytes: &str, wanted: f64) {
+    let got = speed(bytes).unwrap().unwrap();
+    assert!((got - wanted).abs() < 1e-9, "{bytes}: {got}");
+}
+
+#[test]
+fn the_speed_of_a_valid_sentence_is_in_metres_a_second() {
+    near(FIRST, 3.252 * 1852.0 / 3600.0);
+    near("$GNRMC,133900.10,A,4134.50180243,N,09345.03586611,W,0.005,0.000,180320,11.5982,E,D*30\r\n", 0.005 * KNOT);
+    near("$GPRMC,094737,A,5251.0093,N,00518.8170,E,5.6,230.5,200818,1.4,E,A*1F\r\n", 2.880_888_888_888_889);
+}
+
+#[test]
+fn void_is_no_fix_and_empty_is_not_zero() {
+    assert_eq!(speed(VOID), Some(Err(NoData::NoFix)));
+    for mode in ["N", "E", "M", "S"] {
+        let body = format!("GPRMC,132820.60,A,4134.498,N,09345.033,W,3.252,92.308,180320,,,{mode}");
+        assert_eq!(speed(signed(&body)), Some(Err(NoData::NoFix)), "{mode}");
+    }
+    assert_eq!(speed(signed("GPRMC,132820.60,A,4134.498,N,09345.033,W,,,180320,,,A")), Some(Err(NoData::NotAvailable)));
+    // 000.0 beside a void status is no speed either.
+    assert_eq!(speed(signed("GPRMC,212406.000,V,2500.0,N,12100.0,E,000.0,000.0,280316,,,N")), Some(Err(NoData::NoFix)));
+}
+
+#[test]
+fn a_sentence_from_before_the_mode_field_is_judged_by_its_status() {
+    assert!(speed(signed("GPRMC,132820,A,4134.498,N,09345.033,W,3.252,92.308,180320,,")).unwrap().is_ok());
+    assert_eq!(speed(signed("GPRMC,132820,V,4134.498,N,09345.033,W,3.252,92.308,180320,,")), Some(Err(NoData::NoFix)));
+}
+
+#[test]
+fn vtg_and_other_sentences_say_nothing() {
+    assert_eq!(speed("$GPVTG,230.5,T,229.1,M,5.6,N,10.4,K,A*19\r\n"), None);
+    assert_eq!(speed("$GPVTG,,T,,M,,N,,K,N*2C\r\n"), None);
+    assert_eq!(speed(signed("PSRMC,x")), None);
+    assert_eq!(speed(signed("XRMC,A")), None);
+}
+
+#[test]
+fn a_wrong_or_missing_checksum_is_refused() {
+    let mut nmea = every_sentence();
+    let right = FIRST.trim_end();
+    for wrong in [
+        right.replace("*1A", "*1B"),
+        right.replace("*1A", ""),
+        right.replace("*1A", "*1"),
+        right.replace("*1A", "*1A0"),
+        right.replace("*1A", "*+A"),
+        right.replace("3.252", "8.252"),
+    ] {
+        assert_eq!(hear(&mut nmea, 1, format!("{wrong}\r\n")), [], "{wrong}");
+    }
+    assert_eq!((nmea.counters().inputs, nmea.counters().rejected), (0, 6));
+    assert_eq!(hear(&mut nmea, 1000, right.replace("*1A", "*1a\n")).len(), 4, "small hex digits, a bare line end");
+}
+
+#[test]
+fn a_field_that_is_no_number_makes_the_sentence_bad() {
+    for bad in ["inf", "NaN", "-1", "+3.2", "1e3", "3.2.1", ".", "3,2 ", "9999"] {
+        let body = format!("GPRMC,132820.60,A,4134.498,N,09345.033,W,{bad},92.308,180320,,,A");
+        let mut nmea = every_sentence();
+        let out = hear(&mut nmea, 1000, signed(&body));
+        assert!(out.iter().all(|reading| reading.value.is_err()) || bad == "3,2 ", "{bad} {out:?}");
+        assert_eq!(nmea.counters().rejected, 1, "{bad}");
+    }
+}
+
+#[test]
+fn it_finds_back_after_garbage_a_cut_sentence_and_one_too_long() {
+    let long = format!("$GPRMC,{}", "0".repeat(500));
+    let garbage: [&[u8]; 7] = [
+        b"\xff\xfe\x00\x80\xb5\x62",
+        b"GPRMC,no dollar*00\r\n",
+        b"$GPRMC,132820.60,A,4134",
+        b"$$$$",
+        long.as_bytes(),
+        b"$GPRMC,1328\x0020.60,A\r\n",
+        "$GPRMC,\u{fc}\u{df}\r\n".as_bytes(),
+    ];
+    for before in garbage {
+        let mut nmea = every_sentence();
+        let bytes = [before, FIRST.as_bytes()].concat();
+        assert_eq!(hear(&mut nmea, 1000, &bytes).len(), 4, "{before:?}");
+        assert_eq!(nmea.counters().inputs, 1, "{before:?}");
+    }
+}
+
+#[test]
+fn however_the_bytes_are_cut_the_readings_are_the_same() {
+    let stream = [FIRST, VOID, "junk$", &FIRST.replace("3.252", "3.253")].concat();
+    let mut whole = every_sentence();
+    let all = hear(&mut whole, 1000, &stream);
+    for size in 1..stream.len() {
+        let mut nmea = every_sentence();
+        let parts: Vec<Reading> = stream.as_bytes().chunks(size).flat_map(|part| hear(&mut nmea, 1000, part)).collect();
+        assert_eq!(parts, all, "{size}");
+        assert_eq!(nmea.counters(), whole.counters());
+    }
+}
+
+#[test]
+fn a_sentence_is_stamped_with_its_first_byte_less_the_latency() {
+    let mut nmea = every_sentence();
+    assert_eq!(hear(&mut nmea, 1000, &FIRST[..1]), []);
+    let out = hear(&mut nmea, 1080, &FIRST[1..]);
+    assert_eq!(out[0].t, BootNs(900_000_000));
+}
+
+#[test]
+fn position_and_course_come_beside_the_speed_when_asked_for() {
+    let mut nmea = every_sentence();
+    let out = hear(&mut nmea, 1000, FIRST);
+    let values: Vec<f64> = out.iter().map(|reading| reading.value.unwrap().value).collect();
+    assert!((values[1] - 41.574_970_204_8).abs() < 1e-9, "{values:?}");
+    assert!((values[2] + 93.750_558_640_8).abs() < 1e-9, "{values:?}");
+    assert_eq!(values[3], 92.308);
+    assert_eq!(nmea.channels().len(), 4);
+    assert_eq!(hear(&mut Nmea::new(Options::default()), 1000, FIRST).len(), 1);
+    // A standing receiver's course is noise.
+    let standing = signed("GPRMC,132820.60,A,4134.498,N,09345.033,W,0.1,92.3,180320,,,A");
+    assert_eq!(hear(&mut every_sentence(), 1000, standing).len(), 3);
+}
+
+#[test]
+fn utc_is_told_with_the_boot_time_it_stands_for() {
+    let mut nmea = every_sentence();
+    hear(&mut nmea, 900, VOID);
+    assert_eq!(nmea.last_utc(), None);
+    hear(&mut nmea, 1000, FIRST);
+    let (t, utc) = nmea.last_utc().unwrap();
+    assert_eq!(t, BootNs(900_000_000));
+    assert_eq!((utc.year, utc.month, utc.day), (2020, 3, 18));
+    assert_eq!(utc.second_of_day_ns, ((13 * 60 + 28) * 60 + 20) * 1_000_000_000 + 600_000_000);
+}
+
+#[test]
+fn it_is_silent_then_without_a_fix_then_speaks_then_is_stale() {
+    let mut nmea = Nmea::new(Options::default());
+    let mut said = Vec::new();
+    for second in 1..40u64 {
+        let mut out = Vec::new();
+        match second {
+            5..10 => out.extend(hear(&mut nmea, second * 1000, VOID)),
+            10..20 => out.extend(hear(&mut nmea, second * 1000, FIRST)),
+            _ => {}
+        }
+        nmea.tick(BootNs(second * 1_000_000_000 + 500_000_000), &mut out);
+        said.extend(out.iter().map(|reading| (second, reading.value.map(|_| ()))));
+    }
+    let of = |what| said.iter().filter(|(_, value)| *value == what).map(|(second, _)| *second).collect::<Vec<_>>();
+    assert_eq!(of(Err(NoData::Silent)), (1..5).collect::<Vec<_>>());
+    assert_eq!(of(Err(NoData::NoFix)), (5..10).collect::<Vec<_>>());
+    assert_eq!(of(Ok(())), (10..20).collect::<Vec<_>>());
+    assert_eq!(of(Err(NoData::Stale)), (22..40).collect::<Vec<_>>());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_bytes_whatever_do_harm(
+        parts in prop::collection::vec((any::<u64>(), prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            "[$*,.0-9A-F\r\n]{0,150}".prop_map(String::into_bytes),
+            "GPRMC,[0-9.]{0,10},[AV],([0-9.]{0,8},[NSEW],){0,2}[0-9.,]{0,30}".prop_map(|body| signed(&body).into_bytes()),
+        ]), 0..20),
+    ) {
+        let mut nmea = every_sentence();
+        let mut out = Vec::new();
+        for (t, bytes) in parts {
+            nmea.on_bytes(BootNs(t), &bytes, &mut out);
+            nmea.tick(BootNs(t), &mut out);
+        }
+        for value in out.iter().filter_map(|reading| reading.value.ok()) {
+            prop_assert!(value.value.is_finite() && value.uncertainty.is_finite());
+        }
+    }
+}
