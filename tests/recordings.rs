@@ -177,8 +177,14 @@ fn a_truck_that_falls_silent_for_two_seconds_goes_stale_and_comes_back() {
 #[test]
 fn every_rmc_of_eight_receivers_is_read_as_expected() {
     let logs = [
-        "bt451", "bundg_zeus_9", "gp-320fw-2019-04-07-coldboot", "haicom-305N", "nl2008u", "nmea-fuzzy-cases",
-        "quectel-eg25-g", "skytraq",
+        "bt451",
+        "bundg_zeus_9",
+        "gp-320fw-2019-04-07-coldboot",
+        "haicom-305N",
+        "nl2008u",
+        "nmea-fuzzy-cases",
+        "quectel-eg25-g",
+        "skytraq",
     ];
     for log in logs {
         let Some(bytes) = data(&format!("nmea/{log}.log")) else { return };

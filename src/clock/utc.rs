@@ -249,7 +249,7 @@ impl UtcMap {
         Self::default()
     }
 
-    /// Takes a fix; one that nobody vouches for is left out. Past [`MAX_FIXES`] the oldest goes.
+    /// Takes a fix; one that nobody vouches for is left out. Past 240 the oldest goes.
     pub fn push(&mut self, fix: Fix) {
         if fix.source == TimeSource::Untrusted || self.trusted.back().is_some_and(|last| last.boot >= fix.boot) {
             return;

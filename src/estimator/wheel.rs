@@ -18,6 +18,8 @@ use crate::{
 const WIDEST: Duration = Duration::from_millis(100);
 /// Longest wait for a pulse before standstill is called confirmed, when the slowest speed would take longer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Edges refused between two ticks, without a rate, that are noise rather than a bounce.
+const MANY_REFUSED: u64 = 5;
 /// Distance is said once a second.
 const DISTANCE_PERIOD: Duration = Duration::from_secs(1);
 
@@ -96,6 +98,8 @@ pub struct Wheel {
     speed: Option<f64>,
     /// Time of the newest reading of speed: they only grow.
     said: Option<BootNs>,
+    /// Edges refused up to the last tick.
+    rejected: u64,
 }
 
 impl Wheel {
@@ -136,6 +140,7 @@ impl Wheel {
             newest: None,
             speed: None,
             said: None,
+            rejected: 0,
             options,
         }
     }
@@ -157,6 +162,8 @@ impl Wheel {
         let Some((newest, _)) = self.newest else {
             return self.say(now, Err(NoData::Silent), out);
         };
+        let rejected = self.conditioner.counters().rejected;
+        let refused = rejected - std::mem::replace(&mut self.rejected, rejected);
         let quiet = self.conditioner.last_edge().map_or(Duration::ZERO, |last| now.since(last));
         if quiet > self.patience {
             self.window.clear();
@@ -167,6 +174,9 @@ impl Wheel {
             let measured = self.measured(&rate);
             self.speed = measured.ok().map(|value| value.value);
             self.say(rate.t, measured, out);
+        } else if refused > MANY_REFUSED {
+            // Edges come, so many that none makes sense beside another.
+            return self.say(now, Err(NoData::OutOfRange), out);
         }
         self.say_bound(now, now.since(newest), out);
     }

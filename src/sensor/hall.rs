@@ -42,8 +42,10 @@ const SLACK: f64 = 0.25;
 const NOISE: f64 = 9.0;
 /// Above this, in pitches, the wheel or the jitter could have done it: nothing is put back.
 const AMBIGUOUS: f64 = 0.35;
-/// Refusals in a row after which the gate must be wrong, not the wheel.
-const MAX_REFUSED_IN_A_ROW: u32 = 3;
+/// Refusals in a row after which the gate must be wrong, not the wheel; and how much of one refusal an accepted pulse
+/// makes up for: more than one in five refused leads to the same.
+const MAX_PRESSURE: f64 = 3.0;
+const RELIEF: f64 = 0.25;
 /// Over which events are counted against the request's sequence number.
 const AUDIT_NS: u64 = 100_000_000;
 /// Bounds of the jitter that is believed, seconds: below, the kernel's stamps are not better; above, it is the wheel.
@@ -95,7 +97,8 @@ pub struct Conditioner {
     lost: u64,
     unsure: bool,
     doubtful: bool,
-    refused_in_a_row: u32,
+    /// Refusals of late, as if in a row.
+    pressure: f64,
     counters: Counters,
 }
 
@@ -116,7 +119,7 @@ impl Conditioner {
             lost: 0,
             unsure: false,
             doubtful: false,
-            refused_in_a_row: 0,
+            pressure: 0.0,
             counters: Counters::default(),
         }
     }
@@ -189,12 +192,13 @@ impl Conditioner {
         let interval = t.since(last.t).as_secs_f64();
         let advance = self.history.judge(interval, &self.options, self.lost);
         match advance {
-            Advance::Early if self.refused_in_a_row + 1 < MAX_REFUSED_IN_A_ROW => {
-                self.refused_in_a_row += 1;
+            Advance::Early if self.pressure + 1.0 < MAX_PRESSURE => {
+                self.pressure += 1.0;
                 self.refuse();
                 None
             }
             Advance::Early => {
+                self.pressure = 0.0;
                 self.history.forget();
                 Some(self.accept(t, last.index + 1 + self.lost, true))
             }
@@ -215,7 +219,7 @@ impl Conditioner {
     fn accept(&mut self, t: BootNs, index: u64, cut: bool) -> Pulse {
         let pulse = Pulse { t, index, cut, doubtful: std::mem::take(&mut self.doubtful) || cut };
         self.counters.inputs += 1;
-        self.refused_in_a_row = 0;
+        self.pressure = (self.pressure - RELIEF).max(0.0);
         self.lost = 0;
         self.unsure = false;
         self.last = Some(pulse);
@@ -284,7 +288,7 @@ impl History {
 
     /// Predicts `p = interval * rate` pitches and says what came; `lost` are known lost.
     fn judge(&self, interval: f64, options: &Options, lost: u64) -> Advance {
-        if interval * options.max_rate * 2.0 < 1.0 {
+        if (interval + NOISE * self.jitter) * options.max_rate * 2.0 < 1.0 {
             return Advance::Early;
         }
         if self.known == 0 {
@@ -342,7 +346,8 @@ struct Found {
 impl Audit {
     fn take(&mut self, edge: &Edge, request: bool) -> Found {
         let mut found = Found::default();
-        if edge.line_seqno != 0 {
+        // After 4 294 967 295 it is not unknown but has come round.
+        if edge.line_seqno != 0 || self.line_seqno == u32::MAX {
             if self.line_seqno != 0 {
                 found.lost = ahead(edge.line_seqno, self.line_seqno).saturating_sub(1);
             }
