@@ -9,7 +9,11 @@ use std::{
 };
 
 use speedwell::spool::{Options, Spool};
-use speedwell_wire::{ManifestHash, Record, Samples, record};
+use speedwell_wire::{
+    Channel, Manifest, Quality, Quantity, Record, Samples,
+    block::{self, Column, Sample, Uncertainty},
+    record,
+};
 
 const CHANNELS: u16 = 20;
 const SAMPLES: u64 = 10;
@@ -17,10 +21,31 @@ const SAMPLES_PER_RECORD: u64 = CHANNELS as u64 * SAMPLES;
 const MILLION: u64 = 1_000_000;
 const MIB: f64 = 1048576.0;
 
-/// A record of a vehicle that drives with some noise.
-fn make_record(_n: u64, rng: &mut fastrand::Rng) -> Record {
-    let block = std::iter::repeat_with(|| rng.u8(..)).take(380).collect();
-    Record::Samples(Samples { manifest: ManifestHash([7; 8]), boot: 1, block })
+/// 20 speeds at 10 Hz, in 100 us and 1 mm/s.
+fn manifest() -> Manifest {
+    let channel = |id| Channel {
+        id,
+        sensor: format!("wheel-{id}"),
+        quantity: Quantity::Speed,
+        resolution_nano: 1_000_000,
+        tick_ns: 100_000,
+        period_ns: 100_000_000,
+        calibration: 0,
+    };
+    Manifest { channels: (0..CHANNELS).map(channel).collect() }
+}
+
+/// A second of a vehicle that drives, with stamps that jitter and speeds with some noise.
+fn make_record(second: u64, manifest: &Manifest, rng: &mut fastrand::Rng) -> Record {
+    let mut sample = |n: u64| Sample {
+        tick: second * 10_000 + n * 1000 + rng.u64(0..7),
+        value: 15_000 + (second % 100) as i64 * 50 + rng.i64(-16..16),
+        uncertainty: Uncertainty(30),
+        quality: Quality::Good,
+    };
+    let mut column = |channel| Column { channel, samples: (0..SAMPLES).map(&mut sample).collect() };
+    let columns: Vec<_> = (0..CHANNELS).map(&mut column).collect();
+    Record::Samples(Samples { manifest: manifest.hash(), boot: 1, block: block::encode(&columns, manifest) })
 }
 
 /// Wall clock and processor of this process.
@@ -77,7 +102,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut rng = fastrand::Rng::with_seed(1);
-        let pool: Vec<_> = (0..200).map(|n| make_record(n, &mut rng)).collect();
+        let pool: Vec<_> = (0..200).map(|n| make_record(n, &manifest(), &mut rng)).collect();
         println!("({} bytes a record of {SAMPLES_PER_RECORD} samples)", record::encode(&pool[0]).len());
         backlog(&pool).await;
         ingest(&pool).await;
@@ -147,14 +172,16 @@ async fn read_back(spool: &Spool, records: u64, millions: f64) {
     row("read back", figure, "0.5 M samples/s");
 }
 
-/// As a gateway does it: a record a second, a flush each, an hour of them without the waiting.
+/// As a gateway does it: a record a second, a flush each, without the waiting, until the third generation begins.
 async fn trickle(pool: &[Record]) {
     let dir = tempfile::tempdir().expect("a directory");
     let (spool, _) = Spool::open(options(dir.path())).expect("opens");
-    let (meter, before, flushes) = (Meter::start(), of_self("io", "write_bytes:"), 3600);
-    for n in 0..flushes {
-        spool.append(vec![pool[n % pool.len()].clone()]).await.expect("appends");
+    let (meter, before) = (Meter::start(), of_self("io", "write_bytes:"));
+    let mut flushes = 0;
+    while spool.stats().generations < 3 {
+        spool.append(vec![pool[flushes % pool.len()].clone()]).await.expect("appends");
         spool.flush().await.expect("flushes");
+        flushes += 1;
     }
     let payload = spool.stats().payload_bytes as f64;
     let written = of_self("io", "write_bytes:") - before;

@@ -150,3 +150,59 @@ pub(super) fn find_magic(bytes: &[u8]) -> Option<usize> {
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn build(records: &[Vec<u8>], first: Seq) -> Vec<u8> {
+        let mut builder = Builder::new();
+        assert!(records.iter().all(|record| builder.push(record)));
+        builder.finish(first, 3)
+    }
+
+    /// If this fails, the code is wrong, not the test: these bytes are on cards in vehicles.
+    #[test]
+    fn the_bytes_of_format_1_are_frozen() {
+        let bytes = build(&[b"ab".to_vec(), b"c".to_vec()], 0x0102);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, FROZEN);
+    }
+    const FROZEN: &str = "537057010700020000000300000002010000000000000200616201006321a3ec03";
+
+    #[test]
+    fn a_record_of_the_greatest_size_fits_and_one_byte_more_does_not() {
+        let mut builder = Builder::new();
+        assert!(!builder.push(&vec![0; MAX_RECORD + 1]));
+        assert!(builder.push(&vec![0; MAX_RECORD]));
+        assert_eq!(builder.finish(1, 0).len(), MAX_CHUNK);
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..25)) {
+            let bytes = build(&records, 77);
+            let chunk = Chunk::parse(&bytes).expect("whole");
+            prop_assert_eq!((chunk.first, chunk.last(), chunk.epoch), (77, 76 + records.len() as u64, 3));
+            prop_assert_eq!(chunk.records().map(<[u8]>::to_vec).collect::<Vec<_>>(), records);
+            prop_assert_eq!(chunk.len(), bytes.len());
+        }
+
+        #[test]
+        fn any_bytes_are_a_chunk_or_none(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Chunk::parse(&bytes);
+            bytes.splice(..0, MAGIC);
+            let _ = Chunk::parse(&bytes);
+        }
+
+        #[test]
+        fn one_wrong_byte_makes_it_none(at in 0..60usize, flip in 1..=255u8) {
+            let mut bytes = build(&[vec![7; 32]], 9);
+            let at = at % bytes.len();
+            bytes[at] ^= flip;
+            prop_assert_eq!(Chunk::parse(&bytes), None);
+        }
+    }
+}

@@ -52,6 +52,7 @@ enum Body {
 /// A generation that has been opened, and what that took.
 pub(super) struct Climbed {
     pub(super) generation: Generation,
+    pub(super) walked: Walked,
     /// What was done about damage, in words.
     pub(super) finding: Option<String>,
 }
@@ -60,7 +61,8 @@ pub(super) struct Climbed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Summary {
     pub(super) last: Seq,
-    pub(super) tally: Tally,
+    /// `None` when it was not counted: the generation was begun by an earlier process.
+    pub(super) tally: Option<Tally>,
 }
 
 /// What a walk through a generation found.
@@ -68,7 +70,6 @@ pub(super) struct Summary {
 pub(super) struct Walked {
     /// Last number in it; `None` when it is empty.
     pub(super) last: Option<Seq>,
-    pub(super) tally: Tally,
     /// Whether there are holes.
     pub(super) holes: bool,
     pub(super) bytes: u64,
@@ -89,7 +90,9 @@ impl Generation {
         let path = home.generation(first);
         if Self::is_flat(home, first) {
             let body = Some(Body::Flat(Flat::open(&path.join(FLAT))?));
-            return Ok(Climbed { generation: Self { first, path, body }, finding: None });
+            let generation = Self { first, path, body };
+            let walked = generation.walk()?;
+            return Ok(Climbed { generation, walked, finding: None });
         }
         let copy = RawCopy::of(&path);
         let mut opened = Self::open_whole(&path, first, promised);
@@ -100,36 +103,31 @@ impl Generation {
         }
         let why = match opened {
             Err(DiskError::Damaged(why)) => why,
-            opened => return opened.map(|generation| Climbed { generation, finding: None }),
+            opened => return opened.map(|(generation, walked)| Climbed { generation, walked, finding: None }),
         };
         disk::remove_snapshots(&path)?;
-        if let Ok(generation) = Self::open_whole(&path, first, promised) {
+        if let Ok((generation, walked)) = Self::open_whole(&path, first, promised) {
             let finding = format!("generation {first:016x} opened after its snapshot was removed ({why})");
-            return Ok(Climbed { generation, finding: Some(finding) });
+            return Ok(Climbed { generation, walked, finding: Some(finding) });
         }
         Self::rebuild(home, first, &copy, &why)
     }
 
     /// Every page has to be readable, for sled reads some of them only when they are asked for, and nothing missing.
     /// A generation that was salvaged is taken as it is: what is missing there stays missing.
-    fn open_whole(path: &Path, first: Seq, promised: Seq) -> Result<Self, DiskError> {
+    fn open_whole(path: &Path, first: Seq, promised: Seq) -> Result<(Self, Walked), DiskError> {
         let salvaged = path.join(SALVAGED).exists();
         let generation = Self { first, path: path.to_owned(), body: Some(Body::Sled(Disk::open(path)?)) };
-        let (mut last, mut holes) = (first - 1, false);
-        let walked = generation.each_chunk(first, |chunk, hole| {
-            holes |= hole;
-            last = chunk.last();
-        });
-        let whole = walked.and_then(|()| match last {
-            _ if salvaged => Ok(()),
-            _ if holes => Err(DiskError::Damaged("chunks are missing in it".into())),
-            _ if last < promised => {
+        let whole = generation.walk().and_then(|walked| match walked.last.unwrap_or(first - 1) {
+            _ if salvaged => Ok(walked),
+            _ if walked.holes => Err(DiskError::Damaged("chunks are missing in it".into())),
+            last if last < promised => {
                 Err(DiskError::Damaged(format!("it ends at {last} and was promised to {promised}")))
             }
-            _ => Ok(()),
+            _ => Ok(walked),
         });
         match whole {
-            Ok(()) => Ok(generation),
+            Ok(walked) => Ok((generation, walked)),
             Err(error) => {
                 generation.shut();
                 Err(error)
@@ -174,7 +172,8 @@ impl Generation {
             why.chars().take(120).collect::<String>(),
             aside.display()
         );
-        Ok(Climbed { generation, finding: Some(finding) })
+        let walked = generation.walk()?;
+        Ok(Climbed { generation, walked, finding: Some(finding) })
     }
 
     fn disk(&self) -> Result<&Disk, DiskError> {
@@ -241,19 +240,13 @@ impl Generation {
         }
     }
 
-    /// Counts everything from `seq` on.
-    pub(super) fn walk(&self, seq: Seq, manifests: &BTreeMap<ManifestHash, Manifest>) -> Result<Walked, DiskError> {
+    /// Looks at every chunk.
+    pub(super) fn walk(&self) -> Result<Walked, DiskError> {
         let mut walked = Walked::default();
-        self.each_chunk(seq, |chunk, hole| {
+        self.each_chunk(self.first, |chunk, hole| {
             walked.holes |= hole;
             walked.last = Some(chunk.last());
             walked.bytes += chunk.len() as u64;
-            let skipped = usize::try_from(seq.saturating_sub(chunk.first)).unwrap_or(usize::MAX);
-            chunk
-                .records()
-                .skip(skipped)
-                .filter_map(|bytes| record::decode(bytes).ok())
-                .for_each(|record| walked.tally.count(&record, manifests));
         })?;
         if let Some(Body::Sled(disk)) = &self.body {
             // A key behind the last good chunk: a bad last chunk is a hole too.
@@ -261,6 +254,17 @@ impl Generation {
             walked.holes |= last_key.is_some_and(|key| walked.last.is_none_or(|last| key > last));
         }
         Ok(walked)
+    }
+
+    /// Counts what is there from `seq` on. Decodes every block: some hundred milliseconds for a full generation.
+    pub(super) fn count(&self, seq: Seq, manifests: &BTreeMap<ManifestHash, Manifest>) -> Result<Tally, DiskError> {
+        let mut tally = Tally::default();
+        self.each_chunk(seq, |chunk, _| {
+            let skipped = usize::try_from(seq.saturating_sub(chunk.first)).unwrap_or(usize::MAX);
+            let records = chunk.records().skip(skipped).filter_map(|bytes| record::decode(bytes).ok());
+            records.for_each(|record| tally.count(&record, manifests));
+        })?;
+        Ok(tally)
     }
 
     /// Whether the generation that begins with `first` is sealed in a plain file.

@@ -77,7 +77,8 @@ pub(super) struct DiskLog {
     write: Option<Generation>,
     /// First number of the write generation.
     write_first: Seq,
-    write_tally: Tally,
+    /// What is in the write generation, where that was counted.
+    write_tally: Option<Tally>,
     write_bytes: u64,
     /// The sealed generation last read from.
     reading: Option<Generation>,
@@ -179,7 +180,10 @@ impl DiskLog {
         self.marks.marks.durable = last;
         self.marks_dirty = true;
         self.write_bytes += self.waiting_bytes as u64;
-        self.write_tally.add(&std::mem::take(&mut self.waiting_tally));
+        let flushed = std::mem::take(&mut self.waiting_tally);
+        if let Some(tally) = &mut self.write_tally {
+            tally.add(&flushed);
+        }
         self.waiting.clear();
         self.waiting_bytes = 0;
         Ok(())
@@ -221,7 +225,7 @@ impl DiskLog {
             self.push_sealed(old, summary);
         }
         self.write_first = first;
-        self.write_tally = Tally::default();
+        self.write_tally = Some(Tally::default());
         self.write_bytes = 0;
         Ok(())
     }
@@ -236,7 +240,7 @@ impl DiskLog {
             self.notices.push(format!("generation {first:016x} cannot be read as a whole: {why}"));
         }
         let disk_bytes = files::disk_bytes(&path);
-        self.sealed.push_back(Sealed { first, last: summary.last, tally: Some(summary.tally), disk_bytes });
+        self.sealed.push_back(Sealed { first, last: summary.last, tally: summary.tally, disk_bytes });
     }
 
     /// Does something about an error so that the work can be tried again, or gives up.

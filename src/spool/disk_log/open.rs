@@ -68,7 +68,7 @@ impl DiskLog {
             sealed: VecDeque::new(),
             write: None,
             write_first: 1,
-            write_tally: Tally::default(),
+            write_tally: Some(Tally::default()),
             write_bytes: 0,
             reading: None,
             builder: Builder::new(),
@@ -131,7 +131,7 @@ impl DiskLog {
         let climbed = Generation::open(&self.home, first, self.durable())?;
         let damaged = climbed.finding.is_some() || missing;
         findings.extend(climbed.finding);
-        let walked = climbed.generation.walk(first, self.manifests.known())?;
+        let walked = climbed.walked;
         if damaged && marks_lost {
             self.marks.marks.ceiling = walked.last.unwrap_or(first - 1) + RESERVE_BLIND;
         }
@@ -143,8 +143,7 @@ impl DiskLog {
         if let Some(summary) = Generation::summary(&self.home, first) {
             return Ok(summary.last);
         }
-        let walked = Generation::open(&self.home, first, 0)?.generation.walk(first, self.manifests.known())?;
-        Ok(walked.last.unwrap_or(first))
+        Ok(Generation::open(&self.home, first, 0)?.walked.last.unwrap_or(first))
     }
 
     /// Where the log begins when no generation is left.
@@ -171,7 +170,7 @@ impl DiskLog {
             self.sealed.push_back(Sealed {
                 first: *first,
                 last,
-                tally: summary.map(|summary| summary.tally),
+                tally: summary.and_then(|summary| summary.tally),
                 disk_bytes,
             });
         }
@@ -192,7 +191,8 @@ impl DiskLog {
         let hidden = damaged || walked.holes || found < promised;
         self.write_first = write.first;
         self.write = Some(write);
-        self.write_tally = walked.tally;
+        // Counting would decode everything: it is done only if this generation ever has to be dropped.
+        self.write_tally = walked.last.is_none().then(Tally::default);
         self.write_bytes = walked.bytes;
         self.marks.marks.epoch += 1;
         self.marks.marks.durable = found;
@@ -216,7 +216,7 @@ impl DiskLog {
     /// Seals the write generation and begins the next behind `ceiling`, leaving a hole.
     fn roll_past(&mut self, ceiling: Seq) -> Result<(), DiskError> {
         let last = self.durable();
-        let summary = Summary { last, tally: std::mem::take(&mut self.write_tally) };
+        let summary = Summary { last, tally: self.write_tally.replace(Tally::default()) };
         let climbed = Generation::open(&self.home, ceiling + 1, 0)?;
         if let Some(old) = self.write.replace(climbed.generation) {
             old.seal(&summary)?;

@@ -117,6 +117,6 @@ impl DiskLog {
     /// Counts what a sealed generation holds from `seq` on.
     pub(super) fn count_from(&mut self, first: Seq, seq: Seq) -> Result<Tally, DiskError> {
         let manifests = self.manifests.known().clone();
-        Ok(self.open_for_reading(first)?.walk(seq, &manifests)?.tally)
+        self.open_for_reading(first)?.count(seq, &manifests)
     }
 }
