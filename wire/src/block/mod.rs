@@ -2,16 +2,22 @@
 
 use alloc::vec::Vec;
 
-pub use periods::Periods;
-pub use uncertainty::Uncertainty;
-
 use crate::{Manifest, Quality};
 
+mod bits;
+mod code;
+mod decode;
+mod encode;
 mod merge;
 mod periods;
+mod predict;
 mod uncertainty;
 
+pub use decode::decode;
+pub use encode::encode;
 pub use merge::{MergeError, merge};
+pub use periods::Periods;
+pub use uncertainty::Uncertainty;
 
 /// The samples of one channel in a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,29 +44,94 @@ pub struct Sample {
 /// Why bytes are no block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
-    /// The bytes end in the middle, or claim more samples than they can hold.
-    #[error("block ends early: {0} bytes")]
+    /// The bytes end in the middle.
+    #[error("block ends early, after {0} bytes")]
     Short(usize),
-    /// Later forms of the block.
-    #[error("block form {0} is unknown")]
+    /// A form of block that came after this code, or no block.
+    #[error("block form {0} is unknown, known is {FORM}")]
     Form(u8),
+    /// A column or a run claims no sample, or more than the rest of the block can hold.
+    #[error("block claims {0} samples where so many cannot be")]
+    Count(u64),
+    /// A number that the encoder never writes.
+    #[error("block has a number outside its range")]
+    Number,
+    /// More bytes than the columns take.
+    #[error("{0} bytes after the last column of the block")]
+    Rest(usize),
 }
 
-type Row = (u64, i64, u8, Quality);
+/// The form this code writes and reads.
+const FORM: u8 = 1;
 
-/// The columns as bytes. Columns without samples are left out.
-pub fn encode(columns: &[Column], _periods: &impl Periods) -> Vec<u8> {
-    let rows: Vec<(u16, Vec<Row>)> = columns
-        .iter()
-        .filter(|column| !column.samples.is_empty())
-        .map(|c| (c.channel, c.samples.iter().map(|s| (s.tick, s.value, s.uncertainty.0, s.quality)).collect()))
-        .collect();
-    crate::frame::body(&rows)
+/// How the times of a column are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    /// They are those of the column before.
+    #[default]
+    Copy = 0,
+    /// Against the schedule origin + i x period.
+    Schedule = 1,
+    /// Against a schedule that follows them slowly: their clock drifts against ours.
+    Drift = 2,
+    /// Against the time before, plus the period.
+    Free = 3,
 }
 
-/// The columns out of their bytes.
-pub fn decode(block: &[u8]) -> Result<Vec<Column>, BlockError> {
-    let rows: Vec<(u16, Vec<Row>)> = postcard::from_bytes(block).map_err(|_| BlockError::Short(block.len()))?;
-    let sample = |(tick, value, u, quality)| Sample { tick, value, uncertainty: Uncertainty(u), quality };
-    Ok(rows.into_iter().map(|(channel, r)| Column { channel, samples: r.into_iter().map(sample).collect() }).collect())
+impl Mode {
+    const ALL: [Mode; 4] = [Mode::Copy, Mode::Schedule, Mode::Drift, Mode::Free];
+
+    /// Place in [`predict::TIME_GAINS`].
+    fn gains(self) -> Option<usize> {
+        (self as usize).checked_sub(1)
+    }
 }
+
+/// What a column leaves for the next one to refer to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Context {
+    channel: u16,
+    count: u64,
+    mode: Mode,
+    period: u64,
+    uncertainty: Uncertainty,
+    origin: u64,
+    origin_step: u64,
+    time_k: u32,
+    value_k: u32,
+    first_bits: u32,
+    first_value: i64,
+}
+
+impl Context {
+    /// All zero and `Copy`; the channel so that number 0 is the next.
+    fn before_first() -> Self {
+        Self { channel: u16::MAX, ..Self::default() }
+    }
+
+    /// Channels are often read one after the other: the next origin is as far from the last as that was from its last.
+    fn expected_origin(&self) -> u64 {
+        self.origin.wrapping_add(self.origin_step)
+    }
+
+    fn take_origin(&mut self, origin: u64) {
+        // From nothing to the first origin is no step.
+        self.origin_step = if self.origin == 0 { 0 } else { origin.wrapping_sub(self.origin) };
+        self.origin = origin;
+    }
+}
+
+/// Qualities by their two bits. A fifth would need a new form of block.
+const QUALITIES: [Quality; 4] = [Quality::Good, Quality::Estimated, Quality::Degraded, Quality::Stopped];
+
+fn quality_code(quality: Quality) -> u64 {
+    QUALITIES.iter().position(|&q| q == quality).map_or(0, |at| at as u64)
+}
+
+/// The second value tells the whole trend, which is some times larger than what the predictor will miss later.
+fn second_k(k: u32) -> u32 {
+    k + 2
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+use alloc::{vec, vec::Vec};
+
+use proptest::prelude::*;
+
+use super::{code::unzigzag, *};
+
+struct Hint(u64);
+
+impl Periods for Hint {
+    fn period(&self, _: u16) -> u64 {
+        self.0
+    }
+}
+
+fn sample(tick: u64, value: i64) -> Sample {
+    Sample { tick, value, uncertainty: Uncertainty(30), quality: Quality::Good }
+}
+
+fn column(channel: u16, samples: impl IntoIterator<Item = (u64, i64)>) -> Column {
+    Column { channel, samples: samples.into_iter().map(|(t, v)| sample(t, v)).collect() }
+}
+
+#[track_caller]
+fn comes_back(columns: &[Column], hint: u64) -> usize {
+    let bytes = encode(columns, &Hint(hint));
+    assert_eq!(decode(&bytes).expect("own bytes"), columns);
+    bytes.len()
+}
+
+#[test]
+fn a_block_without_columns_is_a_block() {
+    assert_eq!(comes_back(&[], 0), 2);
+}
+
+#[test]
+fn a_column_without_samples_is_left_out() {
+    assert_eq!(decode(&encode(&[column(3, [])], &())).expect("own bytes"), []);
+}
+
+#[test]
+fn one_sample_of_the_largest_numbers_comes_back() {
+    for value in [i64::MIN, -1, 0, 1, i64::MAX] {
+        for tick in [0, 1, u64::MAX / 2, u64::MAX] {
+            comes_back(&[column(u16::MAX, [(tick, value)]), column(0, [(tick, value)])], 1024);
+        }
+    }
+}
+
+#[test]
+fn leaps_between_the_ends_of_the_range_come_back() {
+    let wild = [(u64::MAX, i64::MIN), (0, i64::MAX), (1, 0), (u64::MAX, i64::MAX), (5, i64::MIN), (6, -1), (7, 1)];
+    for hint in [0, 1, 1024, 1 << 40, u64::MAX] {
+        comes_back(&[column(7, wild), column(7, wild.into_iter().rev()), column(8, wild)], hint);
+    }
+}
+
+#[test]
+fn a_schedule_with_holes_comes_back_and_a_hole_costs_little() {
+    let whole: Vec<_> = (0..100).map(|i| (i * 1000 + i * 7919 % 5, 0)).collect();
+    let holed: Vec<_> = whole.iter().copied().filter(|(t, _)| !(20_000..50_000).contains(t)).collect();
+    let (whole, holed) = (comes_back(&[column(0, whole)], 1000 * 1024), comes_back(&[column(0, holed)], 1000 * 1024));
+    assert!(holed < whole, "{holed} against {whole}");
+}
+
+#[test]
+fn channels_measured_at_one_instant_share_their_times() {
+    let times = (0..50u64).map(|i| i * 1000 + i * i * 7919 % 997);
+    let one = column(0, times.clone().map(|t| (t, 0)));
+    let four: Vec<_> = (0..4).map(|c| Column { channel: c, ..one.clone() }).collect();
+    let (one, four) = (comes_back(&[one], 0), comes_back(&four, 0));
+    assert!(four <= one + 3 * (50 / 8 + 4), "{four} against {one}");
+}
+
+#[test]
+fn a_parked_fleet_costs_two_bits_a_sample() {
+    let columns: Vec<_> = (0..20).map(|c| column(c, (0..600).map(|i| (i * 1000, 0)))).collect();
+    let bytes = comes_back(&columns, 1000 * 1024);
+    assert!(bytes <= 20 * 600 / 4, "{bytes}");
+}
+
+#[test]
+fn a_wrong_period_in_the_manifest_costs_nothing_much() {
+    let columns: Vec<_> = (0..5).map(|c| column(c, (0..100).map(|i| (i * 1000 + i % 3, 10)))).collect();
+    let right = comes_back(&columns, 1000 * 1024);
+    for wrong in [1024, 999 * 1000 * 1024] {
+        let wrong = comes_back(&columns, wrong);
+        assert!(wrong <= right + 10, "{wrong} against {right}");
+    }
+}
+
+#[test]
+fn qualities_and_uncertainties_that_change_come_back() {
+    let mut samples: Vec<_> = (0..40).map(|i| sample(i * 10, i as i64)).collect();
+    for (i, sample) in samples.iter_mut().enumerate() {
+        sample.quality = QUALITIES[i / 7 % 4];
+        sample.uncertainty = Uncertainty((i * 37) as u8);
+    }
+    let columns = [Column { channel: 0, samples: samples.clone() }, Column { channel: 1, samples }];
+    comes_back(&columns, 0);
+}
+
+#[test]
+fn a_count_beyond_the_bits_left_is_refused() {
+    let mut w = bits::Writer::new(vec![FORM]);
+    code::put_gamma(&mut w, 1); // one column
+    w.put_flag(false); // not as the last
+    w.put_flag(true); // the next channel
+    w.put_flag(false);
+    code::put_gamma(&mut w, 1 << 40); // samples
+    w.put_flag(true); // shape as before
+    assert_eq!(decode(&w.finish()), Err(BlockError::Count(1 << 40)));
+}
+
+#[test]
+fn bytes_of_another_form_are_refused() {
+    assert_eq!(decode(&[]), Err(BlockError::Short(0)));
+    assert_eq!(decode(&[9, 0]), Err(BlockError::Form(9)));
+    assert_eq!(decode(&[FORM, 0, 0]), Err(BlockError::Rest(1)));
+}
+
+#[test]
+fn zigzag_and_back_is_the_same() {
+    for i in [0, -1, 1, i64::MIN, i64::MAX] {
+        assert_eq!(unzigzag(code::zigzag(i)), i);
+    }
+}
+
+#[test]
+fn every_uncertainty_code_comes_back_through_its_value() {
+    for resolution in [1e-9, 0.001, 1.0, 1e9, 3.7e-5] {
+        assert_eq!(Uncertainty(0).in_unit(resolution), None);
+        for code in 1..=255 {
+            let u = Uncertainty(code).in_unit(resolution).expect("known");
+            assert_eq!(Uncertainty::of(u, resolution), Uncertainty(code), "{resolution} {code} {u}");
+        }
+    }
+}
+
+#[test]
+fn a_coded_uncertainty_is_within_nine_per_cent() {
+    let mut u = 0.001;
+    while u < 1e6 {
+        let coded = Uncertainty::of(u, 0.1).in_unit(0.1).expect("known");
+        assert!((coded / u - 1.0).abs() < 0.0906, "{u} became {coded}");
+        u *= 1.013;
+    }
+}
+
+#[test]
+fn an_uncertainty_that_is_no_number_is_unknown() {
+    for u in [f64::NAN, f64::INFINITY, -1.0] {
+        assert_eq!(Uncertainty::of(u, 0.001), Uncertainty::UNKNOWN);
+    }
+    assert_eq!(Uncertainty::of(0.0, 0.001), Uncertainty(1));
+    assert_eq!(Uncertainty::of(1.0, 0.0), Uncertainty::UNKNOWN);
+    assert_eq!(Uncertainty::of(f64::MAX, 0.001), Uncertainty::UNKNOWN);
+}
+
+/// If this fails do not change the test: the encoder may choose otherwise, the decoder must read these for ever.
+#[test]
+fn the_bytes_of_form_1_are_read_for_ever() {
+    for (hex, columns) in frozen() {
+        let bytes: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).expect("hex")).collect();
+        assert_eq!(
+            decode(&bytes).as_deref(),
+            Ok(&columns[..]),
+            "{hex}; now it is {:02x?}",
+            encode(&columns, &Hint(1000 * 1024))
+        );
+    }
+}
+
+fn frozen() -> [(&'static str, Vec<Column>); 4] {
+    let speeds = [8330, 8342, 8329, 8351, 8370, 8366, 8391, 8402, 8417, 8420];
+    let jitter = [0, 3, -2, 1, 5, -4, 0, 2, -1, 1];
+    let wheel = |c: u16| {
+        let ticks = jitter.iter().zip(0i64..).map(move |(j, i)| (600_000 + i64::from(c) * 50 + i * 1000 + j) as u64);
+        column(c, ticks.zip(speeds.map(|v| v - i64::from(c) * 11)))
+    };
+    let mut mixed = wheel(2);
+    mixed.samples[3].quality = Quality::Degraded;
+    mixed.samples[9].quality = Quality::Stopped;
+    mixed.samples[8].quality = Quality::Estimated;
+    mixed.samples[5].uncertainty = Uncertainty(37);
+    let jumps = column(9, [(5, i64::MIN), (u64::MAX, i64::MAX), (7, 0), (1007, 3), (9_002_007, 3), (9_003_007, 4)]);
+    [
+        (FROZEN[0], vec![]),
+        (FROZEN[1], vec![wheel(0), wheel(1)]),
+        (FROZEN[2], vec![column(5, [(77, -3)]), mixed]),
+        (FROZEN[3], vec![jumps]),
+    ]
+}
+
+const FROZEN: [&str; 4] = [
+    "0100",
+    "01c5e47ffbd08f7fffffffffe893e0224f86893df224f82893e2a24f78893e0224f84893dfa24f827ffffffe0453ff18e1c175b60053dfffff127f37ffffffffce69e7aca7ffff9718e1c175b6005380",
+    "01c000151ffef423dfffe8d3f200013ca0f007f3f401b470dcfffff89412bff9cd3cf5947fffff80e8ffc638705d6d8014e0",
+    "018000974fffbd08f5e5ffffffffff800000001f6c007bf000003fd2a880000001fffffffffffffffffffffffffffffffefffffffffffffffeffffffffffffffff800000000ffffffffffffffffffffffbfffffffffffffffffffffbfffffffffffffffffffffeffffffffffffffffffffffa8",
+];
+
+fn any_sample() -> impl Strategy<Value = Sample> {
+    let tick = prop_oneof![any::<u64>(), 0..100_000u64];
+    let value = prop_oneof![any::<i64>(), -20i64..20];
+    (tick, value, any::<u8>(), 0..4usize).prop_map(|(tick, value, u, q)| Sample {
+        tick,
+        value,
+        uncertainty: Uncertainty(u),
+        quality: QUALITIES[q],
+    })
+}
+
+fn any_columns() -> impl Strategy<Value = Vec<Column>> {
+    let column = (any::<u16>(), prop::collection::vec(any_sample(), 1..40));
+    prop::collection::vec(column.prop_map(|(channel, samples)| Column { channel, samples }), 0..6)
+}
+
+/// Columns as a vehicle gives them: a schedule with jitter and holes, values that walk.
+fn vehicle_columns() -> impl Strategy<Value = (Vec<Column>, u64)> {
+    let step = (0u64..2000, -300i64..300, 0..40u8);
+    let column = (0..9u16, 0..u64::MAX / 2, prop::collection::vec(step, 1..80));
+    (prop::collection::vec(column, 1..5), 0..2048u64 * 1024).prop_map(|(columns, hint)| {
+        let columns = columns.into_iter().map(|(channel, start, steps)| {
+            let (mut tick, mut value) = (start, 0);
+            let samples = steps.into_iter().map(|(dt, dv, luck)| {
+                tick += 1000 + dt % 7 + if luck == 0 { dt * 1000 } else { 0 };
+                value += dv;
+                sample(tick, value)
+            });
+            Column { channel, samples: samples.collect() }
+        });
+        (columns.collect(), hint)
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_columns_come_back(columns in any_columns(), hint in any::<u64>()) {
+        prop_assert_eq!(&decode(&encode(&columns, &Hint(hint))).expect("own bytes"), &columns);
+        prop_assert_eq!(&decode(&encode(&columns, &())).expect("own bytes"), &columns);
+    }
+
+    #[test]
+    fn columns_of_a_vehicle_come_back((columns, hint) in vehicle_columns()) {
+        prop_assert_eq!(&decode(&encode(&columns, &Hint(hint))).expect("own bytes"), &columns);
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_read_within_the_bound(mut bytes in prop::collection::vec(any::<u8>(), 1..400)) {
+        bytes[0] = FORM;
+        if let Ok(columns) = decode(&bytes) {
+            let samples: usize = columns.iter().map(|column| column.samples.len()).sum();
+            prop_assert!(samples <= 8 * bytes.len());
+        }
+    }
+
+    #[test]
+    fn damaged_blocks_are_refused_or_read_but_never_panic(
+        (columns, hint) in vehicle_columns(), at in any::<prop::sample::Index>(), flip in 1..=255u8, cut in any::<bool>()
+    ) {
+        let mut bytes = encode(&columns, &Hint(hint));
+        let at = at.index(bytes.len());
+        if cut {
+            bytes.truncate(at);
+            prop_assert!(decode(&bytes).is_err());
+        } else {
+            bytes[at] ^= flip;
+            let _ = decode(&bytes);
+        }
+    }
+}
