@@ -24,7 +24,6 @@ mod lines;
 mod probe;
 mod replay;
 mod run;
-mod storage;
 mod summary;
 mod watch;
 

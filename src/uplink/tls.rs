@@ -65,9 +65,7 @@ fn trouble(error: &CertificateError, expected: String) -> CertificateTrouble {
         E::Revoked => CertificateTrouble::Revoked,
         E::NotValidForName => CertificateTrouble::WrongName { expected, presented: Vec::new() },
         E::NotValidForNameContext { presented, .. } => {
-            // webpki hands them out as `DnsName("broker.example")`.
-            let bare = |name: &String| name.trim_start_matches("DnsName(\"").trim_end_matches("\")").to_owned();
-            CertificateTrouble::WrongName { expected, presented: presented.iter().map(bare).collect() }
+            CertificateTrouble::WrongName { expected, presented: presented.clone() }
         }
         other => CertificateTrouble::Other(other.to_string()),
     }
