@@ -153,8 +153,9 @@ fn a_slow_line_is_no_silent_hub_but_a_broker_that_never_acknowledges_is_given_up
 #[test]
 fn a_confirmation_that_repeats_itself_sends_it_back_after_5_s() {
     let (mut session, _) = flying(rules());
-    session.confirm(at(0), &thru(20), 1);
+    session.acked(at(0), 0);
     session.acked(at(0), 1);
+    session.confirm(at(0), &thru(20), 1);
     assert_eq!(session.confirm(at(1), &thru(20), 1), Verdict::Known);
     assert_eq!(session.tick(at(4)), None);
     assert_eq!(session.tick(at(5)), Some(Overdue::Stalled { first: 21 }));
@@ -235,11 +236,11 @@ fn a_connection_lost_without_any_progress_makes_the_batches_smaller_down_to_a_li
         send_all(&mut session, at(n));
     }
     assert_eq!(sizes, [Some(MIN_BATCH), Some(MIN_BATCH), Some(MIN_BATCH)]);
-    session.confirm(at(4), &thru(40), 1);
+    session.confirm(at(3), &thru(40), 1);
     for no in 0..20 {
-        session.acked(at(4), no);
+        session.acked(at(3), no);
     }
-    assert_eq!(session.wants(at(4)).map(|w| w.max_bytes), Some(2000), "progress lets them grow again");
+    assert_eq!(session.wants(at(3)).map(|w| w.max_bytes), Some(2000), "progress lets them grow again");
 }
 
 #[test]
@@ -516,7 +517,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Loss, repetition, disconnects and restored hubs: once there is peace the hub has every record exactly once, or a
     /// gap where it lost one that the gateway had freed on its word, and nothing was freed that the hub never had.

@@ -9,10 +9,15 @@
 //! - [`broker`] (feature `embedded-broker`): a broker in this process, for the demo and for tests.
 //! - [`server`]: hangs the rooms together: [`Hub::start`], [`run`].
 
+pub mod api;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;
 pub mod config;
+pub mod ingest;
+pub mod ledger;
+pub mod live;
 pub mod server;
+pub mod store;
 
 pub use config::{BrokerUrl, Config};
 pub use server::{Hub, HubError, Running, run};

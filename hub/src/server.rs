@@ -1,20 +1,47 @@
 //! Hangs the rooms together.
 
-use std::{future::Future, io, net::SocketAddr};
+use std::{
+    future::{Future, IntoFuture},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::interval};
 
-use crate::config::{Config, ConfigError};
+use crate::{
+    api,
+    config::{Config, ConfigError},
+    ingest::{
+        self, Counters, StoreEnded,
+        decode::Decoder,
+        mqtt::{Broker, BrokerError},
+    },
+    live::Board,
+    store::{Read, Sqlite, Store, StoreError, writer},
+};
+
+/// How often gateways are looked at for having fallen silent.
+const TICK: Duration = Duration::from_secs(2);
+/// How long open requests may take when the hub is stopped.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The hub; see [`Hub::start`].
 pub struct Hub;
 
-/// A hub at work. Dropping it without [`Running::stop`] stops it without waiting.
+/// A hub at work. Dropping it without [`Running::stop`] stops it without waiting; what was confirmed is on disk.
 pub struct Running {
     /// Where the page is; the port is the one that was bound when the configuration asked for port 0.
     pub http: SocketAddr,
+    /// What was taken since start.
+    pub counters: Arc<Counters>,
+    /// Reads the store.
+    pub reader: Arc<dyn Read>,
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<Result<(), HubError>>>,
+    tasks: JoinSet<Result<(), HubError>>,
+    store: thread::JoinHandle<Result<(), StoreError>>,
 }
 
 /// Why a hub does not start, or stopped by itself. What was confirmed is on disk.
@@ -23,6 +50,17 @@ pub enum HubError {
     /// The configuration, or a file it names.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The broker cannot even be tried.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The store cannot be opened, or failed for good.
+    #[error("{path}: {source}")]
+    Store {
+        /// The database.
+        path: String,
+        /// Why.
+        source: StoreError,
+    },
     /// The address for the page could not be bound.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -31,7 +69,10 @@ pub enum HubError {
         /// Why.
         source: io::Error,
     },
-    /// A task of the hub panicked, which is a defect.
+    /// The store's thread ended while batches were still coming.
+    #[error(transparent)]
+    StoreEnded(#[from] StoreEnded),
+    /// A task of the hub panicked or could not be started, which is a defect.
     #[error("a task of the hub ended unexpectedly: {0}")]
     Task(String),
 }
@@ -39,28 +80,111 @@ pub enum HubError {
 impl Hub {
     /// Opens the store, binds the page's address and starts to listen to the broker. The broker need not be there yet.
     pub async fn start(config: Config) -> Result<Running, HubError> {
+        let path = config.store.path.clone();
+        let failed = |source| HubError::Store { path: path.display().to_string(), source };
+        let store = Sqlite::open(&path).map_err(failed)?;
+        let reader = store.reader();
+        let broker = Broker::new(&config.broker)?;
+        let prefix = config.broker.topic_prefix.as_str().to_owned();
+        let decoder = Decoder::new(&prefix, reader.manifests().map_err(failed)?);
+        let board = Board::default();
+        show_stored(&board, &*reader).map_err(failed)?;
+
         let address = config.http.listen;
-        let listener = TcpListener::bind(address).await.map_err(|source| HubError::Listen { address, source })?;
-        let http = listener.local_addr().map_err(|source| HubError::Listen { address, source })?;
-        let (stop, _) = watch::channel(false);
-        Ok(Running { http, stop, tasks: Vec::new() })
+        let no_listener = |source| HubError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(no_listener)?;
+        let http = listener.local_addr().map_err(no_listener)?;
+
+        let writer = writer::start(store).map_err(|e| HubError::Task(format!("no thread for the store: {e}")))?;
+        let (stop, stopped) = watch::channel(false);
+        let counters = Arc::new(Counters::default());
+        let parts = ingest::Parts {
+            broker,
+            prefix,
+            decoder,
+            board: board.clone(),
+            counters: counters.clone(),
+            work: writer.work,
+            done: writer.done,
+        };
+        let routes = api::routes(board.clone(), reader.clone(), counters.clone(), stopped.clone());
+        let mut tasks = JoinSet::new();
+        let ingest = ingest::run(parts, stopped.clone());
+        tasks.spawn(async { Ok(ingest.await?) });
+        tasks.spawn(serve(listener, routes, stopped.clone()));
+        tasks.spawn(tick(board, stopped));
+        tracing::info!(broker = %config.broker.url, "hub started, page on http://{http}");
+        Ok(Running { http, counters, reader, stop, tasks, store: writer.thread })
     }
 }
 
 impl Running {
-    /// Stops: no more is taken, what was taken is committed and confirmed.
-    pub async fn stop(self) -> Result<(), HubError> {
+    /// Stops: no more is taken; what was taken is committed and confirmed.
+    pub async fn stop(mut self) -> Result<(), HubError> {
         self.stop.send_replace(true);
-        for task in self.tasks {
-            task.await.map_err(|e| HubError::Task(e.to_string()))??;
+        let mut first = Ok(());
+        while let Some(ended) = self.tasks.join_next().await {
+            first = first.and(ended.unwrap_or_else(|e| Err(HubError::Task(e.to_string()))));
         }
-        Ok(())
+        let store = tokio::task::spawn_blocking(move || self.store.join()).await;
+        let panicked = || HubError::Task("the store's thread panicked".into());
+        let store = store.map_err(|_| panicked())?.map_err(|_| panicked())?;
+        first.and(store.map_err(|source| HubError::Store { path: "store".into(), source }))
+    }
+
+    /// Waits until something ends that should not. Cancel-safe.
+    async fn failed(&mut self) -> HubError {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(error))) => error,
+            Some(Err(error)) => HubError::Task(error.to_string()),
+            Some(Ok(Ok(()))) | None => HubError::Task("it returned".into()),
+        }
     }
 }
 
 /// Starts a hub, waits for `shutdown`, stops it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
-    let running = Hub::start(config).await?;
-    shutdown.await;
-    running.stop().await
+    let mut running = Hub::start(config).await?;
+    let failure = tokio::select! {
+        () = shutdown => None,
+        failure = running.failed() => Some(failure),
+    };
+    let stopped = running.stop().await;
+    tracing::info!("hub stopped");
+    failure.map_or(stopped, Err)
+}
+
+/// What was newest when the hub was stopped is shown with its age until something newer comes.
+fn show_stored(board: &Board, reader: &dyn Read) -> Result<(), StoreError> {
+    let (now, utc) = (Instant::now(), ingest::utc_ns());
+    for latest in reader.latest()? {
+        let id = latest.gateway.clone();
+        board.stored(&id, &[latest], false, now, utc);
+    }
+    Ok(())
+}
+
+async fn serve(listener: TcpListener, routes: axum::Router, mut stop: watch::Receiver<bool>) -> Result<(), HubError> {
+    let mut told = stop.clone();
+    let graceful = axum::serve(listener, routes).with_graceful_shutdown(async move {
+        let _ = told.wait_for(|stop| *stop).await;
+    });
+    let give_up = async {
+        let _ = stop.wait_for(|stop| *stop).await;
+        tokio::time::sleep(STOP_WITHIN).await;
+    };
+    tokio::select! {
+        ended = graceful.into_future() => ended.map_err(|e| HubError::Task(format!("http: {e}"))),
+        () = give_up => Ok(()),
+    }
+}
+
+async fn tick(board: Board, mut stop: watch::Receiver<bool>) -> Result<(), HubError> {
+    let mut every = interval(TICK);
+    loop {
+        tokio::select! {
+            _ = every.tick() => board.tick(Instant::now()),
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
+    }
 }

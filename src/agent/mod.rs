@@ -17,7 +17,6 @@ mod backoff;
 mod direct;
 mod local;
 mod recording;
-pub mod replay;
 mod sensors;
 mod sources;
 mod timekeeping;

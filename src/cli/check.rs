@@ -10,7 +10,7 @@ use speedwell::{board::BoardKind, config::Config};
 use super::{
     ConfigArgs, gpio,
     probe::{self, Finding, Mark},
-    summary,
+    storage, summary,
 };
 
 /// Check the configuration file, and that the devices and directories it names are there
@@ -54,8 +54,8 @@ fn findings(config: &Config, args: &CheckArgs) -> Vec<Finding> {
             findings.extend(gpio::check(config));
             findings.extend(probe::buses(config));
         }
-        findings.extend(probe::directories(config));
-        findings.extend(probe::files(&config.broker));
+        findings.extend(storage::directories(config));
+        findings.extend(storage::files(&config.broker));
     }
     if args.online {
         findings.push(probe::online(&config.broker));

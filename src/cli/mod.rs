@@ -24,6 +24,7 @@ mod lines;
 mod probe;
 mod replay;
 mod run;
+mod storage;
 mod summary;
 mod watch;
 

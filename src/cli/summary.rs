@@ -60,6 +60,9 @@ fn told(sensor: &Sensor, board: &Board) -> Vec<String> {
         SensorKind::J1939(j1939) => {
             let signal = match j1939.signal {
                 J1939Signal::WheelBasedSpeed => "wheel-based speed, SPN 84",
+                J1939Signal::TachographSpeed => "tachograph speed, SPN 1624",
+                J1939Signal::FrontAxleSpeed => "front axle speed, SPN 904",
+                J1939Signal::EngineSpeed => "engine speed, SPN 190",
             };
             let from = j1939.source_address.map_or(String::new(), |a| format!(" from address {a}"));
             vec![

@@ -27,6 +27,7 @@ mod show;
 mod url;
 mod walk;
 
+pub use crate::sensor::j1939::Signal as J1939Signal;
 pub use complaint::{Complaint, Complaints, Place};
 pub use sensors::{MAX_SENSOR_NAME, MAX_SENSORS, polled_limit_hz};
 pub use show::significant;
@@ -225,7 +226,7 @@ pub struct HallSensor {
     pub report: Duration,
     /// Slower than this is told as standing, m/s.
     pub zero_below: f64,
-    /// Report turns a second too.
+    /// Report turns a minute too.
     pub rotational_speed: bool,
     /// Report the way since the start too.
     pub distance: bool,
@@ -277,13 +278,6 @@ pub struct J1939Sensor {
     pub report: Duration,
     /// Silence after which there is no value.
     pub timeout: Duration,
-}
-
-/// A signal of J1939-71.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum J1939Signal {
-    /// SPN 84, of CCVS1.
-    WheelBasedSpeed,
 }
 
 /// `kind = "nmea"`: a GNSS receiver.

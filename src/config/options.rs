@@ -1,6 +1,6 @@
 //! The configuration as the options of the rooms.
 
-use super::{Bias, Config, Confirm, Edges, Encoding, HallSensor, J1939Sensor, J1939Signal, NmeaSensor, PulseSource};
+use super::{Bias, Config, Confirm, Edges, Encoding, HallSensor, J1939Sensor, NmeaSensor, PulseSource};
 use super::{Secret, WhenFull};
 use crate::{
     board::{self, EdgeSelect, EdgeSource, EdgeWish},
@@ -119,9 +119,7 @@ impl J1939Sensor {
     /// What to listen to.
     pub fn options(&self) -> sensor::j1939::Options {
         sensor::j1939::Options {
-            signal: match self.signal {
-                J1939Signal::WheelBasedSpeed => sensor::j1939::Signal::WheelBasedSpeed,
-            },
+            signal: self.signal,
             source_address: self.source_address,
             report: self.report,
             timeout: self.timeout,
@@ -132,6 +130,11 @@ impl J1939Sensor {
 impl NmeaSensor {
     /// How to read the receiver.
     pub fn options(&self) -> sensor::nmea::Options {
-        sensor::nmea::Options { report: self.report, timeout: self.timeout, ..Default::default() }
+        sensor::nmea::Options {
+            report: self.report,
+            timeout: self.timeout,
+            latency: self.latency,
+            position: self.position,
+        }
     }
 }

@@ -369,7 +369,12 @@ fn j1939(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<J1939Sensor> {
             .note("`ip -brief link show type can` lists those there are");
         None
     });
-    let signals = [("wheel-based-speed", J1939Signal::WheelBasedSpeed)];
+    let signals = [
+        ("wheel-based-speed", J1939Signal::WheelBasedSpeed),
+        ("tachograph-speed", J1939Signal::TachographSpeed),
+        ("front-axle-speed", J1939Signal::FrontAxleSpeed),
+        ("engine-speed", J1939Signal::EngineSpeed),
+    ];
     let signal = walk.choice(section, "signal", &signals).unwrap_or(J1939Signal::WheelBasedSpeed);
     let source_address = walk.whole(section, "source-address", 0..254).map(|spot| spot.value as u8);
     let report = walk.period(section, "report", REPORT).unwrap_or(DEFAULT_REPORT);

@@ -295,6 +295,19 @@ fn after_a_standstill_the_edges_before_it_are_forgotten() {
     });
 }
 
+#[test]
+fn a_standstill_between_two_ticks_is_forgotten_too() {
+    let mut wheel = Wheel::new(options(48));
+    for t in drive(2.0, 0.0, wheel.pitch, 0.0, 1.0) {
+        wheel.on_edge(&rising(START + t, 0));
+    }
+    wheel.on_edge(&rising(START + 2.0, 0));
+    wheel.on_edge(&rising(START + 2.01, 0));
+    let mut out = Vec::new();
+    wheel.tick(BootNs(102_011_000_000), &mut out);
+    assert_eq!(out[0].t, BootNs(102_005_000_000), "{out:?}");
+}
+
 /// A cruise with a fault put in; gives the largest error of the readings, and how many were degraded.
 fn with_fault(teeth: u32, spoil: impl Fn(Vec<Edge>) -> Vec<Edge>) -> (f64, usize, Wheel) {
     let mut wheel = Wheel::new(WheelOptions { distance: true, ..options(teeth) });

@@ -142,3 +142,21 @@ fn the_jitter_is_learned() {
         assert!((0.7..1.4).contains(&ratio), "{sigma_us}: {ratio}");
     }
 }
+
+#[test]
+fn an_edge_delivered_twice_is_refused_before_anything_is_known_of_the_wheel() {
+    let mut hall = Conditioner::new(OPTIONS);
+    assert!(hall.on_edge(&up(0, 0, 0)).is_some());
+    assert_eq!(hall.on_edge(&up(7, 0, 0)), None);
+    assert_eq!(hall.on_edge(&up(2000, 0, 0)).unwrap().index, 1);
+}
+
+#[test]
+fn two_edges_of_one_polarity_in_a_row_mean_that_one_between_was_missed() {
+    let mut hall = Conditioner::new(Options { edges: Edges::Both, ..OPTIONS });
+    hall.on_edge(&up(0, 0, 0));
+    hall.on_edge(&edge(1000, EdgeKind::Falling, 0, 0));
+    hall.on_edge(&up(2000, 0, 0));
+    let pulse = hall.on_edge(&up(4000, 0, 0)).unwrap();
+    assert_eq!((pulse.index, pulse.doubtful, hall.counters().suspected), (2, true, 1));
+}

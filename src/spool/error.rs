@@ -85,7 +85,7 @@ pub enum OpenError {
         /// The least.
         least: u64,
     },
-    /// The build is wrong: see [`super::syncing`].
+    /// The build is wrong: a flush would not reach the disk. See `docs/spool.md`, Syncing.
     #[error(
         "this build would not reach the disk: the answer to sync_file_range is not linked in, so sled would skip fsync. Use an official build; nothing was written"
     )]

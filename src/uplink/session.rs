@@ -224,7 +224,8 @@ impl Session {
 
     /// The connection is gone, and with it everything in flight.
     pub fn disconnected(&mut self, now: BootNs) {
-        // Perhaps the broker dropped the connection because of what it was sent: next time in smaller pieces.
+        // Perhaps the broker dropped the connection because of what it was sent: next time in smaller pieces, and fewer
+        // at once, down to one. A broker that resets takes acknowledgements with it that were already on their way.
         if !self.fruitful && !self.unacked.is_empty() {
             self.shrink();
         }
@@ -372,6 +373,7 @@ impl Session {
 
     fn shrink(&mut self) {
         self.batch_limit = (self.batch_limit / 2).max(MIN_BATCH);
+        self.pipe = (self.pipe / 2).max(MIN_BATCH);
     }
 
     fn go_back(&mut self, now: BootNs, to: Seq) {

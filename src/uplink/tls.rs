@@ -65,7 +65,9 @@ fn trouble(error: &CertificateError, expected: String) -> CertificateTrouble {
         E::Revoked => CertificateTrouble::Revoked,
         E::NotValidForName => CertificateTrouble::WrongName { expected, presented: Vec::new() },
         E::NotValidForNameContext { presented, .. } => {
-            CertificateTrouble::WrongName { expected, presented: presented.clone() }
+            // webpki hands them out as `DnsName("broker.example")`.
+            let bare = |name: &String| name.trim_start_matches("DnsName(\"").trim_end_matches("\")").to_owned();
+            CertificateTrouble::WrongName { expected, presented: presented.iter().map(bare).collect() }
         }
         other => CertificateTrouble::Other(other.to_string()),
     }

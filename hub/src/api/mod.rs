@@ -1,0 +1,125 @@
+//! What people and programs ask over HTTP.
+//!
+//! In      requests; the board of newest values, the store's reader, the counters.
+//! Out     the page, JSON, the WebSocket feed.
+//! Keeps   nothing. A request costs a bounded amount: [`MAX_POINTS`] points, [`MAX_QUERIES`] at once.
+//! Imports `live`, `store`, `ingest` (its counters).
+//!
+//! ```text
+//! GET /                   the page                  GET /healthz            200 once the hub runs
+//! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
+//! GET /ws                 newest values as they come; see `ws`
+//! ```
+//! Every number stands with its unit.
+
+mod assets;
+mod query;
+mod ws;
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    ingest::Counters,
+    live::Board,
+    store::{MAX_POINTS, Read},
+};
+
+/// History queries at once; more wait. Each holds a thread and a database connection.
+pub const MAX_QUERIES: usize = 4;
+/// WebSocket clients at once; more are told to come later.
+pub const MAX_WATCHERS: usize = 2_000;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Context {
+    board: Board,
+    reader: Arc<dyn Read>,
+    counters: Arc<Counters>,
+    queries: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Something a client asked that it does not get.
+#[derive(Debug, thiserror::Error)]
+enum ApiError {
+    /// The query is wrong.
+    #[error("{0}")]
+    BadQuery(String),
+    /// The store could not answer.
+    #[error("the store cannot answer now")]
+    Store(#[from] crate::store::StoreError),
+    /// The hub is stopping, or a task of it failed.
+    #[error("the hub is stopping")]
+    Stopping,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            ApiError::BadQuery(_) => StatusCode::BAD_REQUEST,
+            ApiError::Store(error) => {
+                tracing::error!(%error, "a query failed");
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ApiError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(json!({ "error": self.to_string() }))).into_response()
+    }
+}
+
+/// All routes.
+pub fn routes(board: Board, reader: Arc<dyn Read>, counters: Arc<Counters>, stop: watch::Receiver<bool>) -> Router {
+    let (queries, watchers) = (Arc::new(Semaphore::new(MAX_QUERIES)), Arc::new(Semaphore::new(MAX_WATCHERS)));
+    Router::new()
+        .route("/", get(|| assets::serve("index.html")))
+        .route("/assets/{name}", get(assets::by_name))
+        .route("/api/v1/gateways", get(gateways))
+        .route("/api/v1/history", get(query::history))
+        .route("/ws", get(ws::open))
+        .route("/healthz", get(health))
+        .layer(middleware::from_fn(secure))
+        .with_state(Context { board, reader, counters, queries, watchers, stop })
+}
+
+async fn gateways(State(context): State<Context>) -> Json<Value> {
+    Json(json!({ "gateways": context.board.snapshot(Instant::now()) }))
+}
+
+async fn health(State(context): State<Context>) -> Json<Value> {
+    let counters: serde_json::Map<_, _> =
+        context.counters.list().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
+    Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION"), "ingest": counters }))
+}
+
+/// Nothing of another origin is loaded, and no other page may frame this one.
+async fn secure(request: Request, next: Next) -> Response {
+    const HEADERS: [(header::HeaderName, &str); 5] = [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            // uPlot sets sizes through the style attribute of its elements, by script, which needs no 'unsafe-inline'.
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+             manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

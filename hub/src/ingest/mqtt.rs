@@ -1,0 +1,278 @@
+//! The door to the broker. The only file of the service that knows `rumqttc`.
+//!
+//! In      acknowledgements, confirmations to publish.
+//! Out     [`Event`]s in the order they came.
+//! Keeps   a session at the broker under a fixed client id, so that the broker keeps batches while the hub is away.
+//!
+//! A fresh client and event loop a connection: nothing of one can be taken for another's. The event loop is polled by a
+//! task of its own, since giving up a poll half way may lose a packet; it stops reading when nobody takes its events.
+
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+
+use rumqttc::{
+    AsyncClient, ConnectionError, EventLoop, MqttOptions, Packet, Publish, QoS, StateError, SubscribeFilter,
+    SubscribeReasonCode, TlsConfiguration, Transport,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+use crate::config::{self, ConfigError};
+
+/// Largest packet taken: a frame is at most 1 MiB, and its JSON twin some times that.
+pub const MAX_PACKET: usize = 8 * 1024 * 1024;
+/// Confirmations are small.
+const MAX_OUTGOING: usize = 64 * 1024;
+/// A broken connection is noticed within two of these.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// Connecting, and any one write.
+const NETWORK_TIMEOUT_S: u64 = 5;
+/// A healthy event loop yields at least a ping a keep-alive; one that does not hangs.
+const WATCHDOG: Duration = Duration::from_secs(2 * 20 + NETWORK_TIMEOUT_S);
+/// Messages read ahead of the loop that takes them.
+const READ_AHEAD: usize = 16;
+/// Acknowledgements and confirmations that may wait to be written: all that may be outstanding, twice.
+const REQUESTS: usize = 4096;
+/// Unacknowledged confirmations. Packet ids are reused after as many, so few would collide.
+const INFLIGHT: u16 = 4096;
+/// How long a goodbye may take.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How to reach the broker.
+pub struct Broker {
+    options: MqttOptions,
+    filters: Vec<SubscribeFilter>,
+    /// The session holds a packet larger than [`MAX_PACKET`], which it would deliver for ever.
+    poisoned: bool,
+}
+
+/// One connection.
+pub struct Connection {
+    client: AsyncClient,
+    events: mpsc::Receiver<Event>,
+    pump: JoinHandle<()>,
+}
+
+/// What happens on a connection.
+pub enum Event {
+    /// The broker has accepted it.
+    Connected,
+    /// A message.
+    Message(Message),
+    /// It is over, for this reason.
+    Lost(String),
+}
+
+/// A message of a gateway.
+pub struct Message(Publish);
+
+/// The right to acknowledge a message, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    pub(super) pkid: u16,
+}
+
+/// The certificates of `ca-file` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file.
+    #[error("{path}: cannot be read: {source}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its content.
+    #[error("{0}: no certificate in PEM form in it")]
+    NoCertificate(PathBuf),
+    /// TLS itself.
+    #[error("TLS: {0}")]
+    Tls(#[from] tokio_rustls::rustls::Error),
+}
+
+impl Broker {
+    /// Prepares; connects to nothing.
+    pub fn new(config: &config::Broker) -> Result<Self, BrokerError> {
+        let mut options = MqttOptions::new(&config.client_id, &config.url.host, config.url.port);
+        options
+            .set_clean_session(false)
+            .set_manual_acks(true)
+            .set_keep_alive(KEEP_ALIVE)
+            .set_inflight(INFLIGHT)
+            .set_max_packet_size(MAX_PACKET, MAX_OUTGOING);
+        if let Some(user) = &config.user {
+            options.set_credentials(user, config.password()?.unwrap_or_default());
+        }
+        if config.url.tls {
+            let tls = tls(config.ca_file.as_ref())?;
+            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(tls))));
+        }
+        Ok(Self { options, filters: filters(config.topic_prefix.as_str()), poisoned: false })
+    }
+
+    /// Begins a connection; whether it comes about is told by its events.
+    pub fn connect(&mut self) -> Connection {
+        let mut options = self.options.clone();
+        // A clean session makes the broker throw the poison away. Nothing is lost: gateways send again what is not
+        // confirmed. It lasts until this connection ends, and the next one keeps its session again.
+        options.set_clean_session(std::mem::take(&mut self.poisoned));
+        let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);
+        let mut network = event_loop.network_options();
+        network.set_connection_timeout(NETWORK_TIMEOUT_S);
+        network.set_tcp_nodelay(true);
+        event_loop.set_network_options(network);
+        let (tx, events) = mpsc::channel(READ_AHEAD);
+        let pump = tokio::spawn(pump(event_loop, client.clone(), self.filters.clone(), tx));
+        Connection { client, events, pump }
+    }
+
+    /// To be told why a connection was lost.
+    pub fn lost(&mut self, why: &str) {
+        self.poisoned = why.starts_with(POISON);
+    }
+}
+
+/// Why a broker cannot even be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The password.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+const POISON: &str = "a packet larger than the hub takes";
+
+/// Channel lists first, so that a broker that hands out what it has retained in this order lets no batch come before
+/// the list it is read with.
+fn filters(prefix: &str) -> Vec<SubscribeFilter> {
+    let filter = |topic: &str, qos| SubscribeFilter::new(format!("{prefix}/+/{topic}"), qos);
+    vec![
+        filter("manifest/+", QoS::AtLeastOnce),
+        filter("status", QoS::AtLeastOnce),
+        filter("live", QoS::AtMostOnce),
+        filter("log", QoS::AtLeastOnce),
+    ]
+}
+
+async fn pump(mut event_loop: EventLoop, client: AsyncClient, filters: Vec<SubscribeFilter>, to: mpsc::Sender<Event>) {
+    loop {
+        let event = match timeout(WATCHDOG, event_loop.poll()).await {
+            Ok(Ok(rumqttc::Event::Incoming(packet))) => incoming(packet, &client, &filters),
+            Ok(Ok(rumqttc::Event::Outgoing(_))) => None,
+            Ok(Err(error)) => Some(Event::Lost(reason(error))),
+            Err(_) => Some(Event::Lost(format!("nothing came for {WATCHDOG:?}, not even an answer to a ping"))),
+        };
+        let Some(event) = event else { continue };
+        let last = matches!(event, Event::Lost(_));
+        if to.send(event).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn incoming(packet: Packet, client: &AsyncClient, filters: &[SubscribeFilter]) -> Option<Event> {
+    match packet {
+        // Subscribing again is harmless where the session was kept, and gives the retained messages again.
+        Packet::ConnAck(_) => Some(match client.try_subscribe_many(filters.iter().cloned()) {
+            Ok(()) => Event::Connected,
+            Err(error) => Event::Lost(error.to_string()),
+        }),
+        Packet::SubAck(answer) => {
+            for (filter, code) in filters.iter().zip(answer.return_codes) {
+                if code == SubscribeReasonCode::Failure {
+                    tracing::error!(topic = filter.path, "the broker does not let the hub subscribe to this");
+                }
+            }
+            None
+        }
+        Packet::Publish(publish) => Some(Event::Message(Message(publish))),
+        _ => None,
+    }
+}
+
+fn reason(error: ConnectionError) -> String {
+    match error {
+        ConnectionError::MqttState(StateError::Deserialization(
+            rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(size),
+        )) => format!("{POISON}: {size} bytes, allowed are {MAX_PACKET}"),
+        other => other.to_string(),
+    }
+}
+
+impl Connection {
+    /// The next event. After [`Event::Lost`] there is none but that. Cancel-safe.
+    pub async fn next(&mut self) -> Event {
+        self.events.recv().await.unwrap_or_else(|| Event::Lost("connection closed".into()))
+    }
+
+    /// Queues an acknowledgement.
+    pub fn acknowledge(&self, ack: Ack) -> Result<(), String> {
+        let mut publish = Publish::new("", QoS::AtLeastOnce, Vec::new());
+        publish.pkid = ack.pkid;
+        self.client.try_ack(&publish).map_err(|_| "too much waits to be written".to_owned())
+    }
+
+    /// Queues a retained message.
+    pub fn publish_retained(&self, topic: String, payload: Vec<u8>) -> Result<(), String> {
+        let full = |_| "too much waits to be written".to_owned();
+        self.client.try_publish(topic, QoS::AtLeastOnce, true, payload).map_err(full)
+    }
+
+    /// Writes what is queued, says goodbye.
+    pub async fn close(mut self) {
+        // A failure means that the connection is gone already.
+        let _ = self.client.try_disconnect();
+        // The goodbye is the last in the queue; after it the broker closes, and the pump ends.
+        let over = async { while self.events.recv().await.is_some() {} };
+        let _ = timeout(CLOSE_WITHIN, over).await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+impl Message {
+    /// Where it was published.
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    /// What.
+    pub fn payload(&self) -> &[u8] {
+        &self.0.payload
+    }
+
+    /// Whether it was said before the hub listened.
+    pub fn retained(&self) -> bool {
+        self.0.retain
+    }
+
+    /// The right to acknowledge it, if it wants to be.
+    pub fn ack(&self) -> Option<Ack> {
+        (self.0.qos == QoS::AtLeastOnce).then_some(Ack { pkid: self.0.pkid })
+    }
+}
+
+fn tls(ca_file: Option<&PathBuf>) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            let pem = fs::read(path).map_err(|source| TlsError::Unreadable { path: path.clone(), source })?;
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+            if roots.is_empty() {
+                return Err(TlsError::NoCertificate(path.clone()));
+            }
+        }
+    }
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}

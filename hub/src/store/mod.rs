@@ -1,0 +1,310 @@
+//! Keeps every record once, and finds it again.
+//!
+//! In      [`Work`]: prepared batches, manifests, payloads to set aside.
+//! Out     [`Done`], in the same order, once it is on disk; and what [`Read`] answers.
+//! Keeps   the ledger, samples as the columnar blocks they came in, events, clock fixes, losses, gaps, latest values.
+//! Imports `ledger`, `wire`.
+//!
+//! One row a samples record, holding the block of all its channels: the bytes that came, byte for byte. A row a channel
+//! was the other choice: a second of one channel at 10 Hz is some 20 bytes, and a row's key and header are as many
+//! again, so the database would double to spare a query the decoding of neighbours that takes it microseconds.
+//!
+//! [`Store`] is the door for a driver; [`sqlite`] is the one there is.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use speedwell_wire::{
+    ClockFix, ClockSource, Event, GatewayId, LogId, Loss, Manifest, ManifestHash, Quality, Quantity, Seq,
+};
+
+pub mod clock;
+mod history;
+mod schema;
+pub mod sqlite;
+pub mod writer;
+
+pub use clock::ClockMap;
+pub use sqlite::Sqlite;
+
+/// Most points one history answer has; more are cut off, and the answer says so.
+pub const MAX_POINTS: usize = 100_000;
+/// Bytes of a set-aside payload that are kept: enough to see what it was.
+pub const MAX_REJECTED_BYTES: usize = 4096;
+/// Set-aside payloads kept; the oldest make room.
+pub const MAX_REJECTED_ROWS: u32 = 10_000;
+
+/// The place where everything is kept. One owner, one thread.
+pub trait Store: Send + 'static {
+    /// Does all of it in one transaction, which is on disk when this returns. On an error none of it was done.
+    fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError>;
+
+    /// A way to read, for many threads at once.
+    fn reader(&self) -> Arc<dyn Read>;
+}
+
+/// Reads what was committed. Calls block; each costs a bounded amount.
+pub trait Read: Send + Sync + 'static {
+    /// All channel lists.
+    fn manifests(&self) -> Result<Vec<Manifest>, StoreError>;
+
+    /// The newest stored value of every channel of every gateway.
+    fn latest(&self) -> Result<Vec<Latest>, StoreError>;
+
+    /// A channel's samples over a range of UTC.
+    fn history(&self, query: &HistoryQuery) -> Result<History, StoreError>;
+
+    /// Where each log stands.
+    fn ledgers(&self) -> Result<Vec<LedgerRow>, StoreError>;
+
+    /// What the store holds, in numbers.
+    fn counts(&self) -> Result<Counts, StoreError>;
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Records of one log.
+    Batch(PreparedBatch),
+    /// A channel list.
+    Manifest(Arc<Manifest>),
+    /// A payload that could not be used.
+    Rejected(Rejected),
+}
+
+/// A batch, decoded as far as the store needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PreparedBatch {
+    /// Whose.
+    pub gateway: GatewayId,
+    /// Of which log.
+    pub log: LogId,
+    /// The oldest record the gateway still has.
+    pub oldest_seq: Seq,
+    /// The sequence number of the first entry.
+    pub first_seq: Seq,
+    /// When it arrived, UTC ns.
+    pub received_ns: i64,
+    /// The entries, up to the first whose manifest is not known.
+    pub entries: Vec<Prepared>,
+}
+
+/// One entry of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    /// Its first sequence number.
+    pub seq: Seq,
+    /// How many it stands for.
+    pub span: u64,
+    /// What is to be kept.
+    pub item: Item,
+}
+
+/// What an entry is kept as.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// Samples.
+    Chunk(Chunk),
+    /// Something that happened.
+    Event(Event),
+    /// A mapping of boot time to UTC.
+    Clock(ClockFix),
+    /// A declared hole.
+    Loss(Loss),
+    /// Samples that cannot be read: set aside, since the log has to go on.
+    Unreadable {
+        /// Why.
+        reason: String,
+        /// The block.
+        bytes: Vec<u8>,
+    },
+}
+
+/// A block of samples with what is needed to find it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// The channel list it is read with.
+    pub manifest: ManifestHash,
+    /// The boot its times belong to.
+    pub boot: u32,
+    /// First and last boot time in it, ns.
+    pub time: RangeInclusive<u64>,
+    /// Samples in it.
+    pub samples: u32,
+    /// The newest value of each of its channels.
+    pub newest: Vec<Newest>,
+    /// The bytes that came.
+    pub block: Vec<u8>,
+}
+
+/// The newest value of a channel in a chunk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Newest {
+    /// The sensor's name.
+    pub sensor: String,
+    /// What is measured.
+    pub quantity: Quantity,
+    /// When, boot time in ns.
+    pub t_ns: u64,
+    /// In the quantity's unit.
+    pub value: f64,
+    /// One standard uncertainty in that unit, when known.
+    pub uncertainty: Option<f64>,
+    /// How far it can be trusted.
+    pub quality: Quality,
+}
+
+/// A payload that could not be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rejected {
+    /// The gateway whose topic it came on, or as much of the topic as there was.
+    pub source: String,
+    /// When, UTC ns.
+    pub received_ns: i64,
+    /// Why, in words.
+    pub reason: String,
+    /// Its first bytes, at most [`MAX_REJECTED_BYTES`].
+    pub bytes: Vec<u8>,
+}
+
+/// What became of a piece of [`Work`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Done {
+    /// A batch was judged; `thru` may be said to the gateway.
+    Batch(Committed),
+    /// Kept.
+    Kept,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Committed {
+    /// Whose.
+    pub gateway: GatewayId,
+    /// Of which log.
+    pub log: LogId,
+    /// The last record stored, inclusive.
+    pub thru: Seq,
+    /// Entries stored.
+    pub stored: u32,
+    /// Entries that were stored before.
+    pub duplicates: u32,
+    /// Entries that left a hole or overlapped.
+    pub dropped: u32,
+    /// Records that will never come, passed over.
+    pub gap: Option<RangeInclusive<Seq>>,
+    /// The newest values that this batch brought.
+    pub newest: Vec<Latest>,
+}
+
+/// The newest stored value of a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latest {
+    /// Whose.
+    pub gateway: GatewayId,
+    /// The boot of its time.
+    pub boot: u32,
+    /// The value.
+    pub newest: Newest,
+    /// Its time in UTC ns, when the boot's clock is known.
+    pub utc_ns: Option<i64>,
+}
+
+/// A channel and a range of UTC, both ends inclusive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryQuery {
+    /// Whose.
+    pub gateway: GatewayId,
+    /// The sensor's name.
+    pub sensor: String,
+    /// What is measured.
+    pub quantity: Quantity,
+    /// UTC ns.
+    pub from_ns: i64,
+    /// UTC ns.
+    pub to_ns: i64,
+    /// At most this many points, the oldest first.
+    pub limit: usize,
+}
+
+/// Samples of a channel in order of time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The samples.
+    pub points: Vec<Point>,
+    /// More were in the range than the limit allows.
+    pub truncated: bool,
+    /// Who vouches for the times; the least trusted of them.
+    pub clock: Option<ClockSource>,
+}
+
+/// A sample with its time in UTC.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// When, UTC ns.
+    pub utc_ns: i64,
+    /// In the quantity's unit.
+    pub value: f64,
+    /// One standard uncertainty in that unit, when known.
+    pub uncertainty: Option<f64>,
+    /// How far it can be trusted.
+    pub quality: Quality,
+}
+
+/// Where a log stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LedgerRow {
+    /// Whose.
+    pub gateway: GatewayId,
+    /// Which.
+    pub log: LogId,
+    /// The last record stored.
+    pub thru: Seq,
+    /// When a batch of it last arrived, UTC ns.
+    pub received_ns: i64,
+}
+
+/// What the store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Samples records.
+    pub chunks: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Events.
+    pub events: u64,
+    /// Clock fixes.
+    pub clock_fixes: u64,
+    /// Declared losses.
+    pub losses: u64,
+    /// Gaps passed over.
+    pub gaps: u64,
+    /// Payloads set aside.
+    pub rejected: u64,
+}
+
+/// The store could not do it. Nothing of the call was kept, nothing of it was confirmed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database said no: the disk is full, the file is damaged or locked.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// Something in the database is not what this program wrote.
+    #[error("database holds {0}")]
+    Content(String),
+    /// A newer program has written it.
+    #[error("database has form {found}, this program knows up to {known}: it is older than the one that wrote it")]
+    Newer {
+        /// Its form.
+        found: i64,
+        /// The newest known.
+        known: i64,
+    },
+    /// The directory could not be made.
+    #[error("cannot make {path}: {source}")]
+    Directory {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}

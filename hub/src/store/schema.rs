@@ -1,0 +1,126 @@
+//! The tables, and how an older database becomes a newer one. Forward only.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::StoreError;
+
+/// Each brings the database one form further; `user_version` counts them. Written ones are never changed.
+const STEPS: [&str; 1] = [FIRST];
+
+/// ```text
+/// ledger     one row a log of a gateway: thru is what the confirmation says
+/// boots      one row a boot of a log: which boot times it has chunks of, and the widest chunk, for searching
+/// chunks     one row a samples record, clustered by time, so that a range is one stretch of pages
+/// ```
+/// A new card starts a new log and counts its boots anew, so times belong to a boot of a log.
+const FIRST: &str = "
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    log TEXT NOT NULL,
+    thru INTEGER NOT NULL,
+    received_ns INTEGER NOT NULL,
+    UNIQUE (gateway, log)
+) STRICT;
+CREATE TABLE manifests (
+    id INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,
+    body BLOB NOT NULL
+) STRICT;
+CREATE TABLE boots (
+    log INTEGER NOT NULL,
+    boot INTEGER NOT NULL,
+    t_min INTEGER NOT NULL,
+    t_max INTEGER NOT NULL,
+    widest INTEGER NOT NULL,
+    PRIMARY KEY (log, boot)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE chunks (
+    log INTEGER NOT NULL,
+    boot INTEGER NOT NULL,
+    t_min INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    t_max INTEGER NOT NULL,
+    span INTEGER NOT NULL,
+    manifest INTEGER NOT NULL,
+    samples INTEGER NOT NULL,
+    block BLOB NOT NULL,
+    PRIMARY KEY (log, boot, t_min, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE events (
+    log INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    boot INTEGER NOT NULL,
+    t_ns INTEGER NOT NULL,
+    sensor TEXT,
+    kind TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (log, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE clock_fixes (
+    log INTEGER NOT NULL,
+    boot INTEGER NOT NULL,
+    boot_ns INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    utc_ns INTEGER NOT NULL,
+    uncertainty_ns INTEGER NOT NULL,
+    rate_ppb INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    PRIMARY KEY (log, boot, boot_ns, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE losses (
+    log INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    span INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    records INTEGER NOT NULL,
+    samples INTEGER NOT NULL,
+    from_boot INTEGER,
+    from_ns INTEGER,
+    until_boot INTEGER,
+    until_ns INTEGER,
+    PRIMARY KEY (log, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE gaps (
+    log INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    received_ns INTEGER NOT NULL,
+    PRIMARY KEY (log, first)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE latest (
+    gateway TEXT NOT NULL,
+    sensor TEXT NOT NULL,
+    quantity TEXT NOT NULL,
+    log INTEGER NOT NULL,
+    boot INTEGER NOT NULL,
+    t_ns INTEGER NOT NULL,
+    utc_ns INTEGER,
+    value REAL NOT NULL,
+    uncertainty REAL,
+    quality TEXT NOT NULL,
+    PRIMARY KEY (gateway, sensor, quantity)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rejected (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    source TEXT NOT NULL,
+    received_ns INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    bytes BLOB NOT NULL
+) STRICT;
+";
+
+/// Brings the database to the newest form.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+    let known = STEPS.len() as i64;
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    for step in STEPS.iter().skip(found.max(0) as usize) {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "user_version", known)?;
+    Ok(tx.commit()?)
+}

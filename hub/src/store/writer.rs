@@ -1,0 +1,133 @@
+//! The one thread that writes.
+//!
+//! In      [`Work`] with a ticket, over a bounded channel.
+//! Out     [`Done`] with the ticket, in the same order, after the commit.
+//! Keeps   nothing; on an error it tries the same again until it works, and meanwhile nothing is confirmed.
+//!
+//! Group commit: what has come in while the last commit was under way goes into the next one. So a lone batch waits for
+//! nobody, and under load one fsync serves hundreds.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use super::{Done, Store, StoreError, Work};
+
+/// Pieces of work that may wait. With [`GROUP`] the most that is in memory.
+pub const QUEUE: usize = 512;
+/// Most pieces in one transaction: bounds the time of a commit, and what a failed one does again.
+pub const GROUP: usize = 256;
+/// First and longest wait after an error.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Once told to stop, how long a store that fails is still tried. What it then has not taken was never confirmed.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// The two ends of a writer.
+pub struct Writer<T> {
+    /// Work goes in here; dropping it ends the writer once all is done.
+    pub work: mpsc::Sender<(Work, T)>,
+    /// What was done comes out here.
+    pub done: mpsc::Receiver<(Done, T)>,
+    /// The thread; gives the error when it had to give up.
+    pub thread: thread::JoinHandle<Result<(), StoreError>>,
+}
+
+/// Starts the thread.
+pub fn start<T: Send + 'static>(store: impl Store) -> std::io::Result<Writer<T>> {
+    let (work, work_rx) = mpsc::channel(QUEUE);
+    // As wide as the queue: whoever takes from it also fills the other, and must not wait for itself.
+    let (done_tx, done) = mpsc::channel(QUEUE + GROUP);
+    let thread = thread::Builder::new().name("store".into()).spawn(move || write(store, work_rx, &done_tx))?;
+    Ok(Writer { work, done, thread })
+}
+
+fn write<T>(
+    mut store: impl Store,
+    mut work: mpsc::Receiver<(Work, T)>,
+    done: &mpsc::Sender<(Done, T)>,
+) -> Result<(), StoreError> {
+    let mut group = Vec::with_capacity(GROUP);
+    while let Some(first) = work.blocking_recv() {
+        group.push(first);
+        while let Some(more) = (group.len() < GROUP).then(|| work.try_recv().ok()).flatten() {
+            group.push(more);
+        }
+        let (items, tickets): (Vec<Work>, Vec<T>) = group.drain(..).unzip();
+        let results = commit(&mut store, &items, || work.is_closed())?;
+        for result in results.into_iter().zip(tickets) {
+            // Nobody listens any more when the hub is stopping; the work is on disk all the same.
+            let _ = done.blocking_send(result);
+        }
+    }
+    Ok(())
+}
+
+fn commit(store: &mut impl Store, items: &[Work], stopping: impl Fn() -> bool) -> Result<Vec<Done>, StoreError> {
+    let mut wait = RETRY.0;
+    let mut stop_by = None;
+    loop {
+        let error = match store.commit(items) {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        tracing::error!(%error, "cannot store; nothing is confirmed until it works, trying again in {wait:?}");
+        if stopping() && *stop_by.get_or_insert_with(|| Instant::now() + STOP_WITHIN) < Instant::now() {
+            return Err(error);
+        }
+        thread::sleep(wait);
+        wait = (wait * 2).min(RETRY.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{Read, Rejected};
+
+    /// A store whose disk is full for a while.
+    struct FullFor(u32);
+
+    impl Store for FullFor {
+        fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError> {
+            if self.0 > 0 {
+                self.0 -= 1;
+                return Err(StoreError::Content("no space left".into()));
+            }
+            Ok(work.iter().map(|_| Done::Kept).collect())
+        }
+
+        fn reader(&self) -> Arc<dyn Read> {
+            unreachable!("the writer does not read")
+        }
+    }
+
+    fn some_work() -> Work {
+        Work::Rejected(Rejected { source: "x".into(), received_ns: 0, reason: "x".into(), bytes: Vec::new() })
+    }
+
+    #[test]
+    fn an_error_delays_what_was_to_be_stored_and_loses_none_of_it() {
+        let Writer { work, mut done, thread } = start(FullFor(2)).unwrap();
+        for ticket in 0..100 {
+            work.blocking_send((some_work(), ticket)).unwrap();
+        }
+        for ticket in 0..100 {
+            assert_eq!(done.blocking_recv(), Some((Done::Kept, ticket)));
+        }
+        drop(work);
+        thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_writer_told_to_stop_gives_up_on_a_store_that_never_recovers() {
+        let Writer { work, done, thread } = start(FullFor(u32::MAX)).unwrap();
+        work.blocking_send((some_work(), ())).unwrap();
+        drop((work, done));
+        assert!(thread.join().unwrap().is_err());
+    }
+}
