@@ -106,11 +106,10 @@ export class Card {
       times.push(t);
       values.push(value === null ? null : value * factor);
     }
-    const range = [end - WINDOW_S, end];
+    this.range = [end - WINDOW_S, end];
     const width = this.plotAt.clientWidth;
     if (!this.plot || this.plotUnit !== unit) this.make(width, unit);
     if (this.plot.width !== width) this.plot.setSize({ width, height: 120 });
-    this.range = range;
     this.plot.setData([times, values]);
     const real = values.filter((v) => v !== null);
     this.plotAt.setAttribute("aria-label", real.length

@@ -1,2 +1,124 @@
-//! Samples/s into the store.
-fn main() {}
+//! Samples/s into SQLite through decoder, writer thread and store, and bytes on disk a sample.
+//!
+//! 20 channels at 10 Hz, as batches of ten one-second records from 50 gateways; every batch is committed durably. Encoding
+//! is done before the clock starts. `cargo bench -p speedwell-hub --bench ingest -- SECONDS_PER_GATEWAY`
+
+use std::{fs, path::Path, sync::Arc, time::Instant};
+
+use speedwell_hub::{
+    ingest::decode::{Decoder, Message},
+    store::{Sqlite, Store, Work, writer},
+};
+use speedwell_wire::{
+    Batch, Channel, Entry, GatewayId, LogId, Manifest, Quality, Quantity, Record, Samples, block, frame,
+};
+
+const GATEWAYS: u64 = 50;
+const CHANNELS: u16 = 20;
+const RATE_HZ: u64 = 10;
+const RECORDS_A_BATCH: u64 = 10;
+const SECONDS: u64 = 300;
+
+fn main() {
+    let seconds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(SECONDS);
+    let manifest = manifest();
+    let batches = batches(&manifest, seconds);
+    let samples = GATEWAYS * seconds * u64::from(CHANNELS) * RATE_HZ;
+    let wire: usize = batches.iter().map(|(_, bytes)| bytes.len()).sum();
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("hub.sqlite");
+
+    let (cpu, began) = (cpu_seconds(), Instant::now());
+    let store = Sqlite::open(&path).expect("a new database");
+    let reader = store.reader();
+    let mut writer = writer::start::<()>(store).expect("a thread");
+    writer.work.blocking_send((Work::Manifest(Arc::new(manifest.clone())), ())).expect("the writer runs");
+    let total = batches.len() + 1;
+    let work = writer.work;
+    let feeder = std::thread::spawn(move || {
+        let mut decoder = Decoder::new("p", vec![manifest]);
+        for (topic, bytes) in &batches {
+            let Message::Store { work: item, unknown: None } = decoder.read(topic, bytes, 0) else { panic!("a batch") };
+            work.blocking_send((item, ())).expect("the writer runs");
+        }
+    });
+    (0..total).for_each(|_| drop(writer.done.blocking_recv().expect("an answer")));
+    feeder.join().expect("the feeder ends");
+    writer.thread.join().expect("the writer ends").expect("without an error");
+    let (took, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+
+    let counts = reader.counts().expect("counts");
+    assert_eq!(counts.samples, samples, "every sample is stored");
+    checkpoint(&path);
+    let disk = fs::metadata(&path).expect("the database").len();
+    let n = samples as f64;
+    println!("hub ingest, SQLite, {GATEWAYS} gateways, {CHANNELS} channels at {RATE_HZ} Hz, {samples} samples");
+    println!("  samples/s, durable             {:>12.0}", n / took);
+    println!("  CPU seconds a million samples  {:>12.3}", cpu / n * 1e6);
+    println!("  bytes a sample on the wire     {:>12.2}", wire as f64 / n);
+    println!("  bytes a sample in the database {:>12.2}", disk as f64 / n);
+}
+
+fn manifest() -> Manifest {
+    let channel = |id| Channel {
+        id,
+        sensor: format!("sensor-{id}"),
+        quantity: Quantity::Speed,
+        resolution_nano: 1_000_000,
+        tick_ns: 100_000,
+        period_ns: 1_000_000_000 / RATE_HZ,
+        calibration: 0,
+    };
+    Manifest { channels: (0..CHANNELS).map(channel).collect() }
+}
+
+fn batches(manifest: &Manifest, seconds: u64) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for first in (1..=seconds).step_by(RECORDS_A_BATCH as usize) {
+        let records: Vec<Entry> = (first..(first + RECORDS_A_BATCH).min(seconds + 1))
+            .map(|second| Entry { span: 1, record: record(manifest, second) })
+            .collect();
+        for g in 0..GATEWAYS {
+            let gateway = GatewayId::new(format!("gateway-{g}")).expect("a good name");
+            let topic = format!("p/{gateway}/log");
+            let entries = records.clone();
+            let batch = Batch { gateway, log: LogId(g), oldest_seq: 1, first_seq: first, entries };
+            all.push((topic, frame::encode(&batch)));
+        }
+    }
+    all
+}
+
+/// A speed that drifts and trembles by some mm/s, with times that tremble by a tick: nothing a codec gets for free.
+fn record(manifest: &Manifest, second: u64) -> Record {
+    let ticks = 10_000 / RATE_HZ;
+    let column = |channel: u16| {
+        let mut random = fastrand::Rng::with_seed(second << 8 | u64::from(channel));
+        let sample = |i: u64| {
+            let at = second * RATE_HZ + i;
+            let drift = (20_000.0 + 5_000.0 * (at as f64 / 200.0 + f64::from(channel)).sin()) as i64;
+            block::Sample {
+                tick: at * ticks + random.u64(0..2),
+                value: drift + random.i64(-6..=6),
+                uncertainty: block::Uncertainty(20),
+                quality: Quality::Good,
+            }
+        };
+        block::Column { channel, samples: (0..RATE_HZ).map(sample).collect() }
+    };
+    let columns: Vec<_> = (0..CHANNELS).map(column).collect();
+    Record::Samples(Samples { manifest: manifest.hash(), boot: 1, block: block::encode(&columns, manifest) })
+}
+
+/// So that the size is that of the database, not of its log.
+fn checkpoint(path: &Path) {
+    let db = rusqlite::Connection::open(path).expect("the database");
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
+}
+
+fn cpu_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is ours to be written to.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

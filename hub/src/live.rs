@@ -310,7 +310,9 @@ mod tests {
         Manifest { channels: vec![channel(1, "front"), channel(2, "rear")] }
     }
 
-    fn live(now_ns: u64, values: &[(u16, u64, Result<(f64, f32, Quality), NoData>)]) -> Live {
+    type Said = (u16, u64, Result<(f64, f32, Quality), NoData>);
+
+    fn live(now_ns: u64, values: &[Said]) -> Live {
         let values = values.iter().map(|&(channel, t_ns, value)| LiveValue { channel, t_ns, value }).collect();
         Live { manifest: manifest().hash(), boot: 3, now_ns, values }
     }

@@ -178,7 +178,7 @@ fn chunk(samples: Samples, manifest: &Manifest) -> Item {
         Ok(columns) => columns,
         Err(error) => return unreadable(&error.to_string(), samples.block),
     };
-    let (mut time, mut count, mut newest) = (u64::MAX..=0, 0u64, Vec::new());
+    let (mut from, mut until, mut count, mut newest) = (u64::MAX, 0, 0u64, Vec::new());
     for column in &columns {
         let Some(channel) = manifest.channel(column.channel) else {
             return unreadable(&format!("channel {} is not in the manifest", column.channel), samples.block);
@@ -186,7 +186,7 @@ fn chunk(samples: Samples, manifest: &Manifest) -> Item {
         count += column.samples.len() as u64;
         for sample in &column.samples {
             let t = channel.t_ns(sample.tick);
-            time = t.min(*time.start())..=t.max(*time.end());
+            (from, until) = (from.min(t), until.max(t));
         }
         let last = column.samples.iter().max_by_key(|sample| sample.tick);
         newest.extend(last.map(|sample| Newest {
@@ -198,9 +198,10 @@ fn chunk(samples: Samples, manifest: &Manifest) -> Item {
             quality: sample.quality,
         }));
     }
-    if time.is_empty() || *time.end() > i64::MAX as u64 {
+    if from > until || until > i64::MAX as u64 {
         return unreadable("no sample, or a time beyond what a boot can last", samples.block);
     }
     let Samples { manifest, boot, block } = samples;
-    Item::Chunk(Chunk { manifest, boot, time, samples: u32::try_from(count).unwrap_or(u32::MAX), newest, block })
+    let samples = u32::try_from(count).unwrap_or(u32::MAX);
+    Item::Chunk(Chunk { manifest, boot, time: from..=until, samples, newest, block })
 }

@@ -1,6 +1,6 @@
 //! A channel's samples over a range of UTC, out of SQLite.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use rusqlite::{Connection, params};
 use speedwell_wire::{Channel, ClockSource, Manifest, block};
@@ -63,7 +63,8 @@ pub(super) fn history(db: &Connection, query: &HistoryQuery) -> Result<History, 
 
 fn boots(db: &Connection, query: &HistoryQuery) -> Result<Vec<Boot>, StoreError> {
     let mut rows = db.prepare_cached(
-        "SELECT log, boot, widest FROM boots JOIN ledger ON ledger.id = log WHERE gateway = ? ORDER BY log, boot",
+        "SELECT boots.log, boot, widest FROM boots JOIN ledger ON ledger.id = boots.log
+         WHERE gateway = ? ORDER BY boots.log, boot",
     )?;
     let boot = |row: &rusqlite::Row<'_>| Ok(Boot { log: row.get(0)?, boot: row.get(1)?, widest: row.get(2)? });
     Ok(rows.query_map([query.gateway.as_str()], boot)?.collect::<Result<_, _>>()?)
@@ -86,12 +87,15 @@ fn read_stretch(
     let mut rows = rows.query(params![boot.log, boot.boot, from.saturating_sub(boot.widest), to, from])?;
     while let Some(row) = rows.next()? {
         let id: i64 = row.get(0)?;
-        if !manifests.contains_key(&id) {
-            let body: Vec<u8> = db.query_row("SELECT body FROM manifests WHERE id = ?", [id], |row| row.get(0))?;
-            manifests.insert(id, manifest(&body)?);
-        }
+        let list = match manifests.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let body: Vec<u8> = db.query_row("SELECT body FROM manifests WHERE id = ?", [id], |row| row.get(0))?;
+                new.insert(manifest(&body)?)
+            }
+        };
         let wanted = |c: &&Channel| c.sensor == query.sensor && c.quantity == query.quantity;
-        let Some(channel) = manifests[&id].channels.iter().find(wanted) else { continue };
+        let Some(channel) = list.channels.iter().find(wanted) else { continue };
         read_chunk(&row.get::<_, Vec<u8>>(1)?, channel, query, stretch, points)?;
         // One more than asked for tells that there are more.
         if points.len() > query.limit.min(MAX_POINTS) {

@@ -1,5 +1,7 @@
 //! What the hub's tests stand on: records, a private mosquitto, a gateway that speaks the real wire.
-#![allow(dead_code)] // each test file uses a part of it
+#![allow(dead_code, unreachable_pub)] // a module of each test file, which uses a part of it
+
+pub mod http;
 
 use std::{
     fs,
@@ -12,8 +14,8 @@ use std::{
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use speedwell_hub::{BrokerUrl, Config, Hub, Running};
 use speedwell_wire::{
-    Batch, Channel, ClockFix, ClockSource, Confirm, Entry, GatewayId, LogId, Manifest, Quality, Quantity, Record,
-    Samples, Seq, block, frame, topic::Topics,
+    Batch, Channel, ClockFix, ClockSource, Confirm, Entry, GatewayId, Live, LiveValue, LogId, Manifest, NoData,
+    Quality, Quantity, Record, Samples, Seq, Status, block, frame, topic::Topics,
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -241,4 +243,33 @@ impl Drop for TestGateway {
     fn drop(&mut self) {
         self.pump.abort();
     }
+}
+
+/// A channel's number and what it says.
+pub type Said = (u16, Result<(f64, f32, Quality), NoData>);
+
+/// What a gateway says once a second.
+pub fn live(values: &[Said], now_ns: u64) -> Live {
+    let values =
+        values.iter().map(|&(channel, value)| LiveValue { channel, t_ns: now_ns - 1_000_000, value }).collect();
+    Live { manifest: live_manifest().hash(), boot: 1, now_ns, values }
+}
+
+/// The channels of a truck.
+pub fn live_manifest() -> Manifest {
+    let channels = [
+        ("front-wheel", Quantity::Speed),
+        ("ecu-speed", Quantity::Speed),
+        ("gnss", Quantity::Speed),
+        ("rear-wheel", Quantity::Speed),
+        ("gnss", Quantity::Latitude),
+        ("gnss", Quantity::Course),
+        ("front-wheel", Quantity::Distance),
+    ];
+    Manifest { channels: (1..).zip(channels).map(|(id, (sensor, quantity))| channel(id, sensor, quantity)).collect() }
+}
+
+pub fn status(gateway: &str, online: bool) -> Vec<u8> {
+    let status = Status { gateway: id(gateway), online, version: "0.1.0".into(), health: None };
+    serde_json::to_vec(&status).unwrap()
 }

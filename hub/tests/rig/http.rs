@@ -1,0 +1,45 @@
+//! HTTP with JSON over a plain connection: all a test needs to ask the hub, or to drive a browser.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Status, head and body.
+pub async fn request(at: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> (u16, String, String) {
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    // Not every server closes when asked to, so the length counts where it is told.
+    let (mut answer, mut part) = (Vec::new(), [0; 16384]);
+    loop {
+        let n = stream.read(&mut part).await.unwrap();
+        answer.extend_from_slice(&part[..n]);
+        let text = String::from_utf8_lossy(&answer);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            assert!(n > 0, "connection closed in the head");
+            continue;
+        };
+        let length =
+            head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+        if n == 0 || length.is_some_and(|length: usize| body.len() >= length) {
+            let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+            return (status, head.to_owned(), body.to_owned());
+        }
+    }
+}
+
+pub async fn get(at: SocketAddr, path: &str) -> Value {
+    let (status, _, body) = request(at, "GET", path, None).await;
+    assert_eq!(status, 200, "{path}: {body}");
+    serde_json::from_str(&body).unwrap()
+}
