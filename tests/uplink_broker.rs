@@ -268,7 +268,6 @@ async fn another_client_with_the_same_id_is_named_as_what_it_is() {
 }
 
 #[tokio::test]
-#[ignore = "until the wire's JSON twin stands"]
 async fn json_is_sent_where_it_is_wanted() {
     if !installed() {
         return;
