@@ -17,6 +17,7 @@ mod backoff;
 mod direct;
 mod local;
 mod recording;
+pub mod replay;
 mod sensors;
 mod sources;
 mod timekeeping;

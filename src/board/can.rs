@@ -258,7 +258,7 @@ impl RealCan {
             self.socket.set_filters(&filters)?;
         }
         let states = libc::CAN_ERR_CRTL | libc::CAN_ERR_ACK | libc::CAN_ERR_BUSOFF | libc::CAN_ERR_RESTARTED;
-        self.socket.set_error_filter(states as u32)?;
+        self.socket.set_error_filter(states)?;
         let fd = self.socket.as_raw_fd();
         // Beyond the system's limit only with CAP_NET_ADMIN; else as far as the limit goes.
         if set_option(fd, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES).is_err() {
@@ -441,6 +441,7 @@ fn receive(fd: RawFd) -> io::Result<Option<Received>> {
     Ok(Some(Received { frame, stamp_ns, drops }))
 }
 
+#[allow(clippy::unnecessary_cast, reason = "cmsg_len is narrower with musl")]
 fn control_messages(message: &libc::msghdr) -> (Option<i64>, Option<u32>) {
     let (mut stamp_ns, mut drops) = (None, None);
     // SAFETY: the kernel filled `message`; the CMSG macros stay within msg_controllen, and each payload is read, unaligned,
@@ -536,11 +537,11 @@ mod tests {
             let fault = CanFault::from(CanErrorFrame::try_from(raw).unwrap());
             fault.causes().filter_map(state_of).max_by_key(|&state| state as u8)
         };
-        assert_eq!(said(libc::CAN_ERR_BUSOFF as u32, 0), Some(BusState::BusOff));
-        assert_eq!(said(libc::CAN_ERR_CRTL as u32, 0x10), Some(BusState::Passive));
-        assert_eq!(said(libc::CAN_ERR_CRTL as u32, 0x04), Some(BusState::Warning));
-        assert_eq!(said(libc::CAN_ERR_ACK as u32, 0), Some(BusState::NoAck));
-        assert_eq!(said(libc::CAN_ERR_RESTARTED as u32, 0), Some(BusState::Active));
-        assert_eq!(said((libc::CAN_ERR_CRTL | libc::CAN_ERR_BUSOFF) as u32, 0x10), Some(BusState::BusOff));
+        assert_eq!(said(libc::CAN_ERR_BUSOFF, 0), Some(BusState::BusOff));
+        assert_eq!(said(libc::CAN_ERR_CRTL, 0x10), Some(BusState::Passive));
+        assert_eq!(said(libc::CAN_ERR_CRTL, 0x04), Some(BusState::Warning));
+        assert_eq!(said(libc::CAN_ERR_ACK, 0), Some(BusState::NoAck));
+        assert_eq!(said(libc::CAN_ERR_RESTARTED, 0), Some(BusState::Active));
+        assert_eq!(said(libc::CAN_ERR_CRTL | libc::CAN_ERR_BUSOFF, 0x10), Some(BusState::BusOff));
     }
 }

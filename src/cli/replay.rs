@@ -1,10 +1,23 @@
 //! `speedwell replay`: recorded input through the same sensor and estimator code.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, ValueEnum};
+use speedwell::{
+    agent::replay::{Audience, ReplayError, Row, Source, SourceKind, Summary, replay},
+    board::recorded::BadLine,
+    sensor::Counters,
+};
 
 use super::{ConfigArgs, Exit};
+
+/// Bad lines told of a file; a file of another kind would have as many as it has lines.
+const BAD_LINES_TOLD: u64 = 20;
 
 /// Run recorded edges, CAN frames and serial bytes through the sensors of a configuration and print what they say
 #[derive(Debug, Args)]
@@ -54,15 +67,138 @@ fn recording(text: &str) -> Result<Recording, String> {
 
 /// Replays.
 pub(crate) fn run(args: ReplayArgs) -> ExitCode {
-    match args.config.load() {
-        Ok(_) => {
-            let n = args.edges.len() + args.can.len() + args.serial.len();
-            eprintln!("speedwell replay: not in this build yet ({n} recordings, format {:?})", args.format);
-            for recording in args.edges.iter().chain(&args.can).chain(&args.serial) {
-                eprintln!("  {} from {}", recording.source, recording.file.display());
-            }
-            Exit::Software.into()
+    let sources: Vec<Source> =
+        [(SourceKind::Edges, &args.edges), (SourceKind::Can, &args.can), (SourceKind::Serial, &args.serial)]
+            .into_iter()
+            .flat_map(|(kind, recordings)| recordings.iter().map(move |r| r.source(kind)))
+            .collect();
+    if sources.is_empty() {
+        eprintln!("nothing to replay: give at least one of --edges, --can and --serial");
+        return Exit::Usage.into();
+    }
+    let config = match args.config.load() {
+        Ok(config) => config,
+        Err(exit) => return exit.into(),
+    };
+    let mut printer = Printer::new(args.format, io::stdout().lock());
+    let outcome = printer.head().map_err(ReplayError::Write).and_then(|()| {
+        let summary = replay(&config, &sources, &mut printer)?;
+        printer.out.flush().map_err(ReplayError::Write)?;
+        Ok(summary)
+    });
+    match outcome {
+        Ok(summary) => tell(&summary).into(),
+        // Whoever read along has seen enough, as with `| head`.
+        Err(ReplayError::Write(cause)) if cause.kind() == io::ErrorKind::BrokenPipe => Exit::Fine.into(),
+        Err(error) => {
+            eprintln!("{error}");
+            exit_of(&error).into()
         }
-        Err(exit) => exit.into(),
+    }
+}
+
+fn exit_of(error: &ReplayError) -> Exit {
+    match error {
+        ReplayError::NoSensor { .. } => Exit::Usage,
+        ReplayError::Open { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => Exit::Permission,
+        ReplayError::Open { .. } => Exit::NoInput,
+        ReplayError::Write(_) => Exit::Io,
+    }
+}
+
+/// Says what was played, on standard error, so that rows can be piped on.
+fn tell(summary: &Summary) -> Exit {
+    let mut exit = Exit::Fine;
+    for file in &summary.files {
+        let mut words = format!("{}: {} played, {} bad lines", file.file.display(), file.items, file.bad_lines);
+        if !file.passed_over.is_empty() {
+            words += &format!("; {}", file.passed_over);
+        }
+        if file.items == 0 {
+            words += "; nothing in it could be used";
+            exit = Exit::Data;
+        } else if file.broken {
+            exit = Exit::Io;
+        }
+        eprintln!("{words}");
+    }
+    for sensor in &summary.sensors {
+        let Counters { inputs, lost, suspected, repaired, rejected } = sensor.counters;
+        let (name, values) = (&sensor.sensor, sensor.values);
+        eprintln!(
+            "{name}: {values} values from {inputs} inputs; {lost} lost, {suspected} suspected lost, \
+             {repaired} repaired, {rejected} rejected"
+        );
+    }
+    exit
+}
+
+impl Recording {
+    fn source(&self, kind: SourceKind) -> Source {
+        Source { kind, name: self.source.clone(), file: self.file.clone() }
+    }
+}
+
+/// Prints rows on standard output and complaints on standard error.
+struct Printer<W: Write> {
+    format: Format,
+    out: BufWriter<W>,
+    /// Bad lines told so far, file by file.
+    told: BTreeMap<PathBuf, u64>,
+}
+
+impl<W: Write> Printer<W> {
+    fn new(format: Format, out: W) -> Self {
+        Self { format, out: BufWriter::new(out), told: BTreeMap::new() }
+    }
+
+    fn head(&mut self) -> io::Result<()> {
+        match self.format {
+            Format::Csv => writeln!(self.out, "time,sensor,quantity,value,unit,uncertainty,quality"),
+            Format::Json => Ok(()),
+        }
+    }
+}
+
+impl<W: Write> Audience for Printer<W> {
+    fn row(&mut self, row: &Row<'_>) -> io::Result<()> {
+        let number = |x: f64| format!("{x:.*}", row.decimals);
+        let (value, uncertainty, quality) = match &row.value {
+            // An uncertainty of 0 is one that nobody knows.
+            Ok(v) => (
+                number(v.value),
+                if v.uncertainty > 0.0 { number(v.uncertainty) } else { String::new() },
+                v.quality.name(),
+            ),
+            Err(reason) => (String::new(), String::new(), reason.name()),
+        };
+        let time = format!("{}.{:09}", row.t.0 / 1_000_000_000, row.t.0 % 1_000_000_000);
+        let (sensor, quantity, unit) = (row.sensor, row.quantity.name(), row.quantity.unit());
+        match self.format {
+            // Names of sensors have no comma and no quotation mark in them: the configuration sees to that.
+            Format::Csv => writeln!(self.out, "{time},{sensor},{quantity},{value},{unit},{uncertainty},{quality}"),
+            Format::Json => {
+                let null = |number: String| if number.is_empty() { "null".to_owned() } else { number };
+                let (value, uncertainty) = (null(value), null(uncertainty));
+                writeln!(
+                    self.out,
+                    r#"{{"time":{time},"sensor":"{sensor}","quantity":"{quantity}","value":{value},"unit":"{unit}","uncertainty":{uncertainty},"quality":"{quality}"}}"#
+                )
+            }
+        }
+    }
+
+    fn bad_line(&mut self, file: &Path, bad: &BadLine) {
+        let told = self.told.entry(file.to_owned()).or_default();
+        *told += 1;
+        match *told {
+            ..=BAD_LINES_TOLD => eprintln!("{}:{bad}", file.display()),
+            n if n == BAD_LINES_TOLD + 1 => eprintln!("{}: further bad lines are only counted", file.display()),
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, file: &Path, note: &str) {
+        eprintln!("{}: {note}", file.display());
     }
 }

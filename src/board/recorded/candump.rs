@@ -94,7 +94,7 @@ impl<R: BufRead> Recording for Candump<R> {
             words.push(format!("{} error frames", self.errors));
         }
         words.extend(self.others.iter().map(|(name, count)| format!("{count} frames of {name}")));
-        words.join(", ")
+        if words.is_empty() { String::new() } else { format!("passed over {}", words.join(", ")) }
     }
 }
 
@@ -212,7 +212,7 @@ mod tests {
             .map(|step| matches!(step, Ok(Item { input: Input::Frame(frame), .. }) if frame.is_remote_frame()))
             .collect();
         assert_eq!(remote, [true, true, false]);
-        assert_eq!(passed, "1 CAN FD frames, 1 error frames, 1 frames of can1");
+        assert_eq!(passed, "passed over 1 CAN FD frames, 1 error frames, 1 frames of can1");
     }
 
     #[test]

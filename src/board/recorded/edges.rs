@@ -18,6 +18,9 @@ use crate::{
 /// The first line.
 const HEADER: &str = "timestamp_ns,kind,seqno,line_seqno";
 
+/// Latest time there can be: what fits into 63 bits, in the year 2262 for a clock in UTC.
+const TIME_MAX_NS: u64 = i64::MAX as u64;
+
 /// Reads an edges file.
 #[derive(Debug)]
 pub struct EdgesFile<R> {
@@ -80,6 +83,9 @@ fn edge(text: &str) -> Result<Edge, String> {
     let mut fields = text.split(',').map(str::trim);
     let mut field = |name: &str| fields.next().ok_or_else(|| format!("{name} is missing in {}", shown(text)));
     let t: u64 = number("timestamp_ns", field("timestamp_ns")?)?;
+    if t > TIME_MAX_NS {
+        return Err(format!("timestamp_ns is {t}, beyond the year 2262"));
+    }
     let kind = match field("kind")? {
         "rising" => EdgeKind::Rising,
         "falling" => EdgeKind::Falling,

@@ -84,7 +84,8 @@ pub type Step = Result<Item, BadLine>;
 pub trait Recording {
     /// The next item or bad line; `None` at the end.
     fn next_step(&mut self) -> Result<Option<Step>, RecordingError>;
-    /// What was passed over on purpose, in words, with its count: "12 CAN FD frames"; empty when nothing was.
+    /// What was passed over or put right on purpose, in words, with its count: "12 CAN FD frames"; empty when nothing
+    /// was.
     fn passed_over(&self) -> String;
 }
 

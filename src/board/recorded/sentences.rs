@@ -2,12 +2,13 @@
 //!
 //! The time of a serial recording is the UTC of its RMC sentences, as seconds since 1970. From the `$` of an RMC on, bytes
 //! have its time, until the next one. What comes before the first one is taken to have come a second earlier. An RMC
-//! without time (no satellites yet) is taken to have come a second after the one before, and one that goes back is left out
-//! and told, with its line. Bytes that are no sentence are handed on as they are: to judge them is the sensor's business.
+//! without time (no satellites yet) is taken to have come a second after the one before. Receivers that start cold step
+//! their clock, by years even: a step back is taken to be a second forward, what follows keeps its distance to that, and
+//! how often that was is told. Bytes that are no sentence are handed on as they are: to judge them is the sensor's business.
 
 use std::io::BufRead;
 
-use super::{BadLine, Input, Item, Lines, Recording, RecordingError, Step};
+use super::{Input, Item, Lines, Recording, RecordingError, Step};
 use crate::clock::BootNs;
 
 /// Lines held back until the first time is known: a receiver that starts cold speaks ten a second for a minute or two. A
@@ -25,6 +26,9 @@ pub struct SerialFile<R> {
     now: Option<BootNs>,
     /// Days since 1970 of the last date.
     day: Option<u64>,
+    /// What is added to a sentence's time since its clock stepped back, ns.
+    shift_ns: u64,
+    steps_back: u64,
     held: Vec<u8>,
     held_lines: usize,
     /// A line that was read while held ones had still to go out.
@@ -34,18 +38,37 @@ pub struct SerialFile<R> {
 impl<R: BufRead> SerialFile<R> {
     /// From its beginning.
     pub fn new(reader: R) -> Self {
-        Self { lines: Lines::new(reader), now: None, day: None, held: Vec::new(), held_lines: 0, pending: None }
+        Self {
+            lines: Lines::new(reader),
+            now: None,
+            day: None,
+            shift_ns: 0,
+            steps_back: 0,
+            held: Vec::new(),
+            held_lines: 0,
+            pending: None,
+        }
+    }
+
+    /// The time of a sentence that says `t`, on a clock that never goes back.
+    fn onward(&mut self, t: BootNs) -> BootNs {
+        let shifted = BootNs(t.0.saturating_add(self.shift_ns));
+        match self.now {
+            Some(now) if shifted < now => {
+                self.steps_back += 1;
+                let onward = now.0.saturating_add(SECOND_NS);
+                self.shift_ns = onward.saturating_sub(t.0);
+                BootNs(onward)
+            }
+            _ => shifted,
+        }
     }
 
     /// The step a line makes; `None` when it was held back.
-    fn step(&mut self, stamp: Option<Stamp>, number: u64, bytes: Vec<u8>) -> Option<Step> {
+    fn step(&mut self, stamp: Option<Stamp>, bytes: Vec<u8>) -> Option<Step> {
         let t = match (stamp, self.now) {
-            (Some(Stamp::At(t)), Some(now)) if t < now => {
-                let reason = format!("time goes back: RMC of {} s after {} s", t.0 / SECOND_NS, now.0 / SECOND_NS);
-                return Some(Err(BadLine { line: number, reason }));
-            }
-            (Some(Stamp::At(t)), _) => t,
-            (Some(Stamp::None), Some(now)) => BootNs(now.0 + SECOND_NS),
+            (Some(Stamp::At(t)), _) => self.onward(t),
+            (Some(Stamp::None), Some(now)) => BootNs(now.0.saturating_add(SECOND_NS)),
             (None, Some(now)) => now,
             (_, None) => return self.hold(bytes),
         };
@@ -85,19 +108,21 @@ impl<R: BufRead> Recording for SerialFile<R> {
                 return Ok(self.let_go(BootNs(0)));
             };
             let too_long = outcome.is_err_and(|bad| bad.reason.starts_with("longer"));
-            let number = self.lines.number;
             let text = String::from_utf8_lossy(&self.lines.line);
             let stamp = if too_long { None } else { stamp(&text, &mut self.day) };
             let mut bytes = self.lines.line.clone();
             bytes.push(b'\n');
-            if let Some(step) = self.step(stamp, number, bytes) {
+            if let Some(step) = self.step(stamp, bytes) {
                 return Ok(Some(step));
             }
         }
     }
 
     fn passed_over(&self) -> String {
-        String::new()
+        match self.steps_back {
+            0 => String::new(),
+            n => format!("{n} steps back of the receiver's clock, each played as a second forward"),
+        }
     }
 }
 
@@ -202,19 +227,19 @@ mod tests {
     }
 
     #[test]
-    fn an_rmc_without_time_comes_a_second_later_and_one_that_goes_back_is_told() {
+    fn an_rmc_without_time_comes_a_second_later_and_a_clock_that_steps_back_goes_on() {
         let text = [
             sentence("GPRMC,221320,A,,,,,19.4,,141123,,,A"),
             sentence("GPRMC,,V,,,,,,,,,,N"),
-            sentence("GPRMC,221320,A,,,,,19.4,,141123,,,A"),
-            sentence("GPRMC,221330,A,,,,,19.4,,,,,A"),
+            sentence("GPRMC,101010,A,,,,,19.4,,010101,,,A"),
+            sentence("GPRMC,101015,A,,,,,19.4,,,,,A"),
         ]
         .concat();
-        let steps = items(text.as_bytes());
-        assert_eq!(at(&steps[1]) - at(&steps[0]), SECOND_NS);
-        let told = steps[2].clone().unwrap_err().to_string();
-        assert_eq!(told, "3: time goes back: RMC of 1700000000 s after 1700000001 s");
-        assert_eq!(at(&steps[3]) - at(&steps[0]), 10 * SECOND_NS);
+        let mut file = SerialFile::new(text.as_bytes());
+        let steps: Vec<Step> = std::iter::from_fn(|| file.next_step().unwrap()).collect();
+        let after: Vec<u64> = steps.iter().map(|step| (at(step) - at(&steps[0])) / SECOND_NS).collect();
+        assert_eq!(after, [0, 1, 2, 7]);
+        assert_eq!(file.passed_over(), "1 steps back of the receiver's clock, each played as a second forward");
     }
 
     #[test]
