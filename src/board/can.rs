@@ -212,7 +212,8 @@ impl CanPort {
         }
     }
 
-    /// Frames the kernel had to drop because they were not read in time.
+    /// Frames the kernel had to drop because they were not read in time. The kernel tells it with the next frame that it
+    /// could keep, so the drops of a flood are known when the next frame after it is read.
     pub fn dropped(&self) -> u64 {
         match self {
             CanPort::Real(port) => port.dropped,
