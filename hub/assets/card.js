@@ -8,7 +8,7 @@ const WINDOW_S = 60;
 const GAP_S = 2.5;
 // A value older than this is no longer "now".
 const LATE_MS = 5000;
-const PLOTTED = ["speed", "rotational-speed"];
+export const PLOTTED = ["speed", "rotational-speed"];
 
 function element(name, className, parent) {
   const made = document.createElement(name);
@@ -108,8 +108,7 @@ export class Card {
     }
     this.range = [end - WINDOW_S, end];
     const width = this.plotAt.clientWidth;
-    if (!this.plot || this.plotUnit !== unit) this.make(width, unit);
-    if (this.plot.width !== width) this.plot.setSize({ width, height: 120 });
+    if (!this.plot || this.plotUnit !== unit || this.plot.width !== width) this.make(width, unit);
     this.plot.setData([times, values]);
     const real = values.filter((v) => v !== null);
     this.plotAt.setAttribute("aria-label", real.length
@@ -122,15 +121,15 @@ export class Card {
     this.plotUnit = unit;
     const axis = { stroke: color("--soft"), grid: { stroke: color("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     this.plot = new uPlot({
-      width, height: 120, legend: { show: false }, cursor: { show: false }, padding: [8, 8, 0, 0],
+      width, height: 120, legend: { show: false }, cursor: { show: false }, padding: [8, 18, 0, 0],
       scales: {
         x: { time: true, range: () => this.range },
         y: { range: (_, min, max) => min === null ? [0, 1] : [Math.min(0, min), Math.max(max * 1.1, 1)] },
       },
       axes: [
-        { ...axis, size: 22, space: 80, incrs: [15],
+        { ...axis, size: 22, space: 20, incrs: [15],
           values: (_, at) => at.map((t) => { const d = Math.round(this.range[1] - t); return d <= 1 ? "now" : `−${d} s`; }),
-          splits: () => [60, 45, 30, 15, 0].map((s) => this.range[1] - s) },
+          splits: () => (width < 320 ? [60, 30, 0] : [60, 45, 30, 15, 0]).map((s) => this.range[1] - s) },
         { ...axis, size: 40, space: 28 },
       ],
       series: [{}, { stroke: color("--plot"), width: 2, spanGaps: false, points: { show: false }, fill: color("--plot") + "22" }],

@@ -1,6 +1,6 @@
 // The page: one section a gateway, one card a channel.
 
-import { Card } from "/assets/card.js";
+import { Card, PLOTTED } from "/assets/card.js";
 import { follow } from "/assets/feed.js";
 import { CONNECTION, ago } from "/assets/words.js";
 
@@ -25,12 +25,13 @@ class Section {
     this.root.className = "gateway";
     this.root.dataset.gateway = id;
     this.root.setAttribute("aria-label", `Gateway ${id}`);
-    this.root.innerHTML = `<header><h2></h2><p class="state"><span class="dot" aria-hidden="true"></span><span class="text"></span></p><p class="about"></p></header><div class="channels"></div>`;
+    this.root.innerHTML = `<header><h2></h2><p class="state"><span class="dot" aria-hidden="true"></span><span class="text"></span></p><p class="about"></p></header><div class="channels major"></div><div class="channels rest"></div>`;
     this.root.querySelector("h2").textContent = id;
     this.state = this.root.querySelector(".state");
     this.stateText = this.root.querySelector(".text");
     this.about = this.root.querySelector(".about");
-    this.channels = this.root.querySelector(".channels");
+    this.major = this.root.querySelector(".major");
+    this.rest = this.root.querySelector(".rest");
     const after = [...sections.values()].find((other) => other.id > id);
     main.insertBefore(this.root, after?.root ?? null);
   }
@@ -43,7 +44,8 @@ class Section {
     const first = (c) => (c.quantity === "speed" ? "0" : c.quantity === "rotational-speed" ? "1" : "2") + c.sensor + c.quantity;
     for (const channel of [...gateway.channels].sort((a, b) => (first(a) < first(b) ? -1 : 1))) {
       const key = channel.sensor + "/" + channel.quantity;
-      if (!this.cards.has(key)) this.cards.set(key, new Card(this.id, channel, this.channels));
+      const place = PLOTTED.includes(channel.quantity) ? this.major : this.rest;
+      if (!this.cards.has(key)) this.cards.set(key, new Card(this.id, channel, place));
       this.cards.get(key).update(channel, received);
     }
   }

@@ -129,3 +129,15 @@ async fn a_hub_with_watchers_stops_when_it_is_told_to() {
     let _watcher = watch(&rig, None).await.unwrap();
     timeout(Duration::from_secs(10), rig.stop()).await.expect("in time");
 }
+
+#[cfg(feature = "embedded-broker")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_broker_carries_a_batch_and_its_confirmation() {
+    let at = speedwell_hub::broker::start().unwrap();
+    let rig = HubRig::start(speedwell_hub::BrokerUrl::plain(at)).await;
+    let gateway = TestGateway::connect("truck-7", at.port()).await;
+    gateway.manifest(&manifest()).await;
+    gateway.batch(&seconds("truck-7", 1..=5)).await;
+    gateway.confirmed(5).await;
+    assert_eq!(rig.hub().reader.counts().unwrap().chunks, 5);
+}
