@@ -6,7 +6,7 @@
 //!             └──> live <──────────┘ ──> api ──> page
 //! ```
 //! - [`config`]: one TOML file.
-//! - [`broker`] (feature `embedded-broker`): a broker in this process, for the demo and for tests.
+//! - `broker` (feature `embedded-broker`): a broker in this process, for the demo and for tests.
 //! - [`server`]: hangs the rooms together: [`Hub::start`], [`run`].
 
 pub mod api;
