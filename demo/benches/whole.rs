@@ -1,0 +1,254 @@
+//! The agent as it runs on a gateway, with a real mosquitto and a real hub: start, processor, memory, backlog.
+//!
+//! The agent is the release binary in a process of its own; its figures are that process's, as the kernel counts them.
+//! Prints the lines of a table.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use speedwell::spool::{Options, Spool};
+use speedwell_hub::{BrokerUrl, Hub};
+use speedwell_wire::{
+    Channel, Manifest, Quality, Quantity, Record, Samples,
+    block::{self, Column, Sample, Uncertainty},
+};
+
+const CHANNELS: u16 = 20;
+const MILLION: u64 = 1_000_000;
+const SAMPLES_PER_RECORD: u64 = CHANNELS as u64 * 10;
+/// How long the agent is watched at its ordinary work.
+const WATCHED: Duration = Duration::from_secs(20);
+/// Starts measured; the median counts.
+const STARTS: usize = 7;
+/// Nothing here takes longer than this.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn main() {
+    let Some(binary) = build() else { return };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("an event loop");
+    println!("| what | figure | target |\n|---|---|---|");
+    start(&binary);
+    work(&binary);
+    backlog(&binary, &runtime);
+}
+
+/// Builds the agent as it is installed; a bench of another package does not do that by itself.
+fn build() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let built = Command::new("cargo").args(["build", "--release", "-q", "-p", "speedwell"]).current_dir(root).status();
+    let target = std::env::current_exe().ok()?.parent()?.parent()?.join("speedwell");
+    (built.ok()?.success() && target.exists()).then_some(target)
+}
+
+/// From the start of the process to the first sample in its local socket.
+fn start(binary: &Path) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let config = configure(home.path(), 1, unused_port());
+    let mut times: Vec<Duration> = (0..STARTS).map(|_| first_sample(binary, &config, home.path())).collect();
+    times.sort();
+    let ms = times[STARTS / 2].as_secs_f64() * 1e3;
+    println!("| start of the process to its first sample, median of {STARTS} | {ms:.0} ms | 100 ms |");
+}
+
+fn first_sample(binary: &Path, config: &Path, home: &Path) -> Duration {
+    let socket = home.join("live.sock");
+    let began = Instant::now();
+    let agent = Agent::start(binary, config);
+    let stream = wait(|| UnixStream::connect(&socket).ok());
+    let mut lines = BufReader::new(stream).lines();
+    let _manifest = lines.next();
+    let measured = lines.map_while(Result::ok).any(|line| line.contains("\"Ok\""));
+    assert!(measured, "the agent ended without a sample");
+    let took = began.elapsed();
+    drop(agent);
+    took
+}
+
+/// Twenty wheels of eight magnets at 10 Hz, some 1,600 edges a second in all, with nobody to send to.
+fn work(binary: &Path) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let agent = Agent::start(binary, &configure(home.path(), CHANNELS, unused_port()));
+    sleep(Duration::from_secs(3));
+    let (cpu, began, written) = (agent.cpu(), Instant::now(), agent.written());
+    sleep(WATCHED);
+    let took = began.elapsed().as_secs_f64();
+    let share = (agent.cpu() - cpu) / took * 100.0;
+    println!("| processor, 20 simulated wheels x 10 Hz, offline (simulating the edges included) | {share:.1} % of a core | 1 % |");
+    println!("| memory idle (RSS) | {:.1} MiB | 12 MiB |", agent.rss_mib());
+    let per_hour = (agent.written() - written) as f64 / took * 3600.0 / MIB;
+    println!("| written to disk offline, commits each second | {per_hour:.0} MiB/h | |");
+}
+
+const MIB: f64 = 1048576.0;
+
+/// A million samples behind: memory with the broker away, then how fast they are confirmed.
+fn backlog(binary: &Path, runtime: &tokio::runtime::Runtime) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let port = unused_port();
+    runtime.block_on(fill(&home.path().join("spool")));
+    let last = MILLION / SAMPLES_PER_RECORD;
+    let agent = Agent::start(binary, &configure(home.path(), 1, port));
+    sleep(Duration::from_secs(5));
+    println!("| memory with a million samples behind (RSS) | {:.1} MiB | 12 MiB |", agent.rss_mib());
+
+    let mosquitto = mosquitto(home.path(), port);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    wait(|| TcpStream::connect(address).ok());
+    let mut config = speedwell_hub::Config::new(BrokerUrl::plain(address), home.path().join("hub.sqlite"));
+    config.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let hub = runtime.block_on(Hub::start(config)).expect("a hub");
+    // The agent may be between two tries to connect: the clock starts with the first confirmation.
+    let (_sub, mut confirmed) = confirmations(port);
+    let begun_at = wait(|| confirmed().filter(|&seq| seq > 0));
+    let (cpu, began) = (agent.cpu(), Instant::now());
+    wait(|| confirmed().filter(|&seq| seq >= last));
+    let (took, cpu) = (began.elapsed().as_secs_f64(), agent.cpu() - cpu);
+    let samples = ((last - begun_at) * SAMPLES_PER_RECORD) as f64;
+    println!(
+        "| backlog confirmed by the hub, SQLite, over a real broker | {:.0} samples/s | 500,000 |",
+        samples / took
+    );
+    println!("| processor of the agent for it | {:.3} s per million samples | 0.08 |", cpu / samples * 1e6);
+    println!("| memory after it (RSS) | {:.1} MiB | |", agent.rss_mib());
+    drop(agent);
+    runtime.block_on(hub.stop()).expect("a graceful stop");
+    drop(mosquitto);
+}
+
+/// A spool as an agent that was offline for 5000 s leaves it.
+async fn fill(directory: &Path) {
+    let channel = |id| Channel {
+        id,
+        sensor: format!("wheel-{id}"),
+        quantity: Quantity::Speed,
+        resolution_nano: 1_000_000,
+        tick_ns: 100_000,
+        period_ns: 100_000_000,
+        calibration: 0,
+    };
+    let manifest = Manifest { channels: (0..CHANNELS).map(channel).collect() };
+    let (spool, _) = Spool::open(Options::new(directory)).expect("a spool");
+    spool.keep_manifest(&manifest).await.expect("a manifest");
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut value = vec![15_000i64; usize::from(CHANNELS)];
+    for second in 0..MILLION / SAMPLES_PER_RECORD {
+        let mut column = |channel: u16| {
+            let samples = (0..10).map(|n| {
+                value[usize::from(channel)] = (value[usize::from(channel)] + random.i64(-12..=12)).max(0);
+                let tick = second * 10_000 + n * 1000 + random.u64(0..7);
+                let value = value[usize::from(channel)];
+                Sample { tick, value, uncertainty: Uncertainty(30), quality: Quality::Good }
+            });
+            Column { channel, samples: samples.collect() }
+        };
+        let columns: Vec<Column> = (0..CHANNELS).map(&mut column).collect();
+        let block = block::encode(&columns, &manifest);
+        let record = Record::Samples(Samples { manifest: manifest.hash(), boot: 1, block });
+        spool.append(vec![record]).await.expect("room");
+    }
+    spool.close().await.expect("a flush");
+}
+
+/// What the hub confirms, as it confirms it.
+fn confirmations(port: u16) -> (impl Drop, impl FnMut() -> Option<u64>) {
+    let port = port.to_string();
+    let topic = ["-p", &port, "-t", "speedwell/v1/bench-gw/confirm"];
+    let mut sub = Command::new("mosquitto_sub").args(topic).stdout(Stdio::piped()).spawn().expect("mosquitto-clients");
+    let lines = BufReader::new(sub.stdout.take().expect("a pipe")).lines();
+    let (said, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let thru = serde_json::from_str::<serde_json::Value>(&line).ok().and_then(|c| c["thru"].as_u64());
+            let _ = said.send(thru.unwrap_or(0));
+        }
+    });
+    (Agent(sub), move || heard.recv_timeout(PATIENCE).ok())
+}
+
+fn configure(home: &Path, wheels: u16, port: u16) -> PathBuf {
+    let mut text = format!(
+        "[gateway]\nid = \"bench-gw\"\nboard = \"simulated\"\nstate-directory = {home:?}\n\
+         [broker]\nurl = \"mqtt://127.0.0.1:{port}\"\n[spool]\ndirectory = {:?}\n[log]\nlevel = \"error\"\n",
+        home.join("spool")
+    );
+    for wheel in 0..wheels {
+        text += &format!(
+            "[[sensor]]\nname = \"wheel-{wheel}\"\nkind = \"hall\"\npin = \"SIM{wheel}\"\npulses-per-turn = 8\n\
+             circumference = \"1.985 m\"\nmax-speed = \"130 km/h\"\n"
+        );
+    }
+    let file = home.join("gateway.toml");
+    fs::write(&file, text).expect("a file");
+    file
+}
+
+fn mosquitto(home: &Path, port: u16) -> impl Drop {
+    let file = home.join("mosquitto.conf");
+    fs::write(&file, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).expect("a file");
+    let command = Command::new("mosquitto").arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    Agent(command.expect("mosquitto is installed"))
+}
+
+fn unused_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound port").port()
+}
+
+/// Asks again and again until there is an answer.
+fn wait<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited for {PATIENCE:?}");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+/// A process that ends with its owner.
+struct Agent(Child);
+
+impl Agent {
+    fn start(binary: &Path, config: &Path) -> Self {
+        let command = Command::new(binary).args(["run", "--config"]).arg(config).spawn();
+        Self(command.expect("the agent starts"))
+    }
+
+    /// Processor seconds so far: fields 14 and 15 of /proc/PID/stat, in ticks of 1/100 s.
+    fn cpu(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+        ticks.sum::<f64>() / 100.0
+    }
+
+    fn rss_mib(&self) -> f64 {
+        self.of("status", "VmRSS:") as f64 / 1024.0
+    }
+
+    fn written(&self) -> u64 {
+        self.of("io", "write_bytes:")
+    }
+
+    fn of(&self, file: &str, name: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.0.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
