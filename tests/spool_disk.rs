@@ -4,7 +4,7 @@ mod spool_support;
 
 use std::{fs, time::Duration};
 
-use speedwell::spool::{Confirmed, MAX_RECORD, OpenError, Options, Place, Spool, SpoolError, WhenFull};
+use speedwell::spool::{Confirmed, MAX_RECORD, OpenError, Options, Spool, SpoolError, WhenFull};
 use speedwell_wire::{LossReason, Record};
 use spool_support::*;
 
@@ -211,8 +211,7 @@ async fn a_format_from_the_future_is_refused_and_left_alone() {
     let mut meta = b"speedwell-spool 2\nname 0123\n".to_vec();
     meta.extend_from_slice(&speedwell_wire::frame::crc32c(&meta).to_le_bytes());
     fs::write(dir.path().join("meta"), &meta).unwrap();
-    let options = Options { fallback_to_memory: true, ..options(dir.path()) };
-    let error = Spool::open(options).unwrap_err();
+    let error = Spool::open(options(dir.path())).unwrap_err();
     assert!(matches!(error, OpenError::FutureVersion { found: 2, known: 1, .. }), "{error}");
     assert_eq!(fs::read(dir.path().join("meta")).unwrap(), meta);
 }
@@ -229,17 +228,6 @@ fn a_directory_that_cannot_be_is_told_apart_from_one_that_may_not_be() {
     assert!(matches!(nowhere, OpenError::Create { .. }), "{nowhere:?}");
     let small = Options { max_size: 1000, ..options(dir.path()) };
     assert!(matches!(Spool::open(small).unwrap_err(), OpenError::TooSmall { .. }));
-}
-
-#[tokio::test]
-async fn a_disk_that_cannot_be_used_is_replaced_by_memory_only_where_that_is_asked_for() {
-    let options = Options { fallback_to_memory: true, ..options("/proc/no-such/spool".as_ref()) };
-    let (spool, opened) = Spool::open(options).unwrap();
-    assert_eq!(opened.place, Place::Memory);
-    assert!(opened.findings[0].contains("memory only"), "{:?}", opened.findings);
-    fill(&spool, 10, 50).await;
-    spool.flush().await.unwrap();
-    assert_eq!(account(&read_all(&spool, 1).await).0.len(), 10);
 }
 
 #[tokio::test]

@@ -81,7 +81,9 @@ fn work(binary: &Path) {
     sleep(WATCHED);
     let took = began.elapsed().as_secs_f64();
     let share = (agent.cpu() - cpu) / took * 100.0;
-    println!("| processor, 20 simulated wheels x 10 Hz, offline (simulating the edges included) | {share:.1} % of a core | 1 % |");
+    println!(
+        "| processor, 20 simulated wheels x 10 Hz, offline (simulating the edges included) | {share:.1} % of a core | 1 % |"
+    );
     println!("| memory idle (RSS) | {:.1} MiB | 12 MiB |", agent.rss_mib());
     let per_hour = (agent.written() - written) as f64 / took * 3600.0 / MIB;
     println!("| written to disk offline, commits each second | {per_hour:.0} MiB/h | |");

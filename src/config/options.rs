@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Config {
-    /// How the spool is to be kept. When the disk fails the agent goes on in memory and says so.
+    /// How the spool is to be kept. When the disk fails while running, the agent goes on in memory and says so.
     pub fn spool_options(&self) -> spool::Options {
         spool::Options {
             max_size: self.spool.max_size,
@@ -20,6 +20,7 @@ impl Config {
                 WhenFull::DropOldest => spool::WhenFull::DropOldest,
                 WhenFull::DropNewest => spool::WhenFull::DropNewest,
             },
+            fallback_to_memory: true,
             ..spool::Options::new(&self.spool.directory)
         }
     }

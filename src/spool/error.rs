@@ -101,11 +101,6 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether a person made a mistake that going on in memory would only hide.
-    pub(super) fn is_mistake(&self) -> bool {
-        matches!(self, Self::Locked { .. } | Self::FutureVersion { .. } | Self::TooSmall { .. } | Self::NotSyncing)
-    }
-
     /// Sorts what the system said about `path`.
     pub(super) fn from_io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();

@@ -82,24 +82,14 @@ impl Spool {
     /// the agent from starting. Blocks for as long as the disk takes, up to a few hundred milliseconds after a crash.
     pub fn open(options: Options) -> Result<(Self, Opened), OpenError> {
         options.check()?;
-        match DiskLog::open(&options) {
-            Ok((store, opened)) => Self::start(options, Box::new(store), opened),
-            Err(error) if options.fallback_to_memory && !error.is_mistake() => Self::start_in_memory(options, &error),
-            Err(error) => Err(error),
-        }
+        let (store, opened) = DiskLog::open(&options)?;
+        Self::start(options, Box::new(store), opened)
     }
 
     /// The memory twin behind the same handle: for tests, and for a demonstration that must leave nothing behind.
     pub fn in_memory(options: Options) -> Result<(Self, Opened), OpenError> {
         let store = Memory::new(super::random_log_id(), options.memory_max);
-        let opened = Opened::in_memory(store.log_id(), Vec::new());
-        Self::start(options, Box::new(store), opened)
-    }
-
-    fn start_in_memory(options: Options, error: &OpenError) -> Result<(Self, Opened), OpenError> {
-        let store = Memory::new(super::random_log_id(), options.memory_max);
-        let finding = format!("records are kept in memory only, in a log of their own ({}): {error}", store.log_id());
-        let opened = Opened::in_memory(store.log_id(), vec![finding]);
+        let opened = Opened::in_memory(store.log_id());
         Self::start(options, Box::new(store), opened)
     }
 
@@ -216,5 +206,98 @@ impl Drop for Inner {
         if let Some(writer) = self.writer.take() {
             let _ended = writer.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use speedwell_wire::{Event, EventKind};
+
+    use super::*;
+    use crate::spool::store::StoreError;
+
+    /// A disk that takes records and then fails to make them durable.
+    struct FailingDisk {
+        kept: Memory,
+        waiting: Vec<(Record, Vec<u8>)>,
+    }
+
+    impl Store for FailingDisk {
+        fn log_id(&self) -> LogId {
+            self.kept.log_id()
+        }
+        fn append(&mut self, records: &[(Record, Vec<u8>)]) -> Result<Range<Seq>, StoreError> {
+            self.waiting.extend_from_slice(records);
+            Ok(1..1 + self.waiting.len() as u64)
+        }
+        fn flush(&mut self) -> Result<Seq, StoreError> {
+            Err(StoreError::Failed("input/output error".into()))
+        }
+        fn outstanding(&self) -> usize {
+            self.waiting.len()
+        }
+        fn read_from(&mut self, seq: Seq, max_bytes: usize) -> Result<Vec<Stored>, StoreError> {
+            self.kept.read_from(seq, max_bytes)
+        }
+        fn confirm_thru(&mut self, seq: Seq) -> Result<Confirmed, StoreError> {
+            self.kept.confirm_thru(seq)
+        }
+        fn keep_manifest(&mut self, hash: ManifestHash, manifest: &Manifest) -> Result<(), StoreError> {
+            self.kept.keep_manifest(hash, manifest)
+        }
+        fn manifests(&self) -> BTreeMap<ManifestHash, Manifest> {
+            self.kept.manifests()
+        }
+        fn tick(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn stats(&self) -> Stats {
+            self.kept.stats()
+        }
+        fn take_notices(&mut self) -> Vec<String> {
+            Vec::new()
+        }
+        fn take_outstanding(&mut self) -> Vec<(Record, Vec<u8>)> {
+            std::mem::take(&mut self.waiting)
+        }
+        fn close(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    fn failing(fallback_to_memory: bool) -> (Spool, LogId) {
+        let options = Options { fallback_to_memory, ..Options::new("unused") };
+        let kept = Memory::new(LogId(7), options.memory_max);
+        let disk = FailingDisk { kept, waiting: Vec::new() };
+        let (spool, _) = Spool::start(options, Box::new(disk), Opened::in_memory(LogId(7))).unwrap();
+        (spool, LogId(7))
+    }
+
+    fn event() -> Record {
+        let (kind, detail) = (EventKind::Spool, String::new());
+        Record::Event(Event { boot: 1, t_ns: 1, sensor: None, kind, detail })
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_fails_while_running_is_left_for_memory_with_what_was_not_durable_and_says_so() {
+        let (spool, disk) = failing(true);
+        let manifest = Manifest { channels: Vec::new() };
+        let hash = spool.keep_manifest(&manifest).await.unwrap();
+        spool.append(vec![event(), event()]).await.unwrap();
+        assert_eq!(spool.flush().await.unwrap(), 2);
+        assert_ne!(spool.log_id(), disk, "numbers start again, so it is another log");
+        assert!(spool.in_memory_only());
+        assert_eq!(spool.read_from(1, 10_000).await.unwrap().len(), 2);
+        assert_eq!(spool.manifest(hash), Some(manifest));
+        let notices = spool.take_notices();
+        assert!(notices.iter().any(|notice| notice.contains("memory only")), "{notices:?}");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_fails_with_nowhere_to_go_is_told_to_who_appends() {
+        let (spool, _) = failing(false);
+        spool.append(vec![event()]).await.unwrap();
+        assert_eq!(spool.flush().await.unwrap_err(), SpoolError::Disk("input/output error".into()));
+        assert_eq!(spool.append(vec![event()]).await.unwrap_err(), SpoolError::Disk("input/output error".into()));
     }
 }

@@ -17,8 +17,8 @@ pub struct Options {
     pub commit_every: Duration,
     /// What gives way when there is no room.
     pub when_full: WhenFull,
-    /// Whether to go on in memory when the disk cannot be used. A directory in use by another process, or one of a
-    /// newer version, is refused all the same: those are mistakes, not faults.
+    /// Whether to go on in memory when the disk fails while running. A disk that cannot be used at start is refused:
+    /// somebody is there then who can mend it.
     pub fallback_to_memory: bool,
     /// Most bytes the memory twin holds.
     pub memory_max: u64,

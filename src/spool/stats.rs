@@ -36,7 +36,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    pub(super) fn in_memory(log: LogId, findings: Vec<String>) -> Self {
+    pub(super) fn in_memory(log: LogId) -> Self {
         Self {
             log,
             created: true,
@@ -44,7 +44,7 @@ impl Opened {
             oldest_seq: 1,
             last_seq: 0,
             confirmed_seq: 0,
-            findings,
+            findings: Vec::new(),
             took: Duration::ZERO,
         }
     }
