@@ -50,6 +50,11 @@ fn the_unit_lets_in_what_the_agent_needs() {
     for family in ["AF_CAN", "AF_INET", "AF_INET6", "AF_UNIX"] {
         assert!(values(unit, "RestrictAddressFamilies").join(" ").split(' ').any(|f| f == family), "{family}");
     }
+    // The priority that src/board/gpio.rs asks for; a lower limit refuses it, and edges are read late without a word.
+    let asked = text("src/board/gpio.rs")
+        .lines()
+        .find_map(|l| l.strip_prefix("const PRIORITY: libc::c_int = ").map(str::to_owned));
+    assert_eq!(values(unit, "LimitRTPRIO"), [asked.expect("a priority").trim_end_matches(';')]);
     // Both would break it in a way that shows only on a gateway.
     assert!(values(unit, "ProtectClock").is_empty(), "ProtectClock forbids adjtimex, even to read");
     assert!(values(unit, "ProcSubset").is_empty(), "ProcSubset=pid hides the boot's id");

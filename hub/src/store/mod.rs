@@ -285,9 +285,9 @@ pub struct Counts {
 /// The store could not do it. Nothing of the call was kept, nothing of it was confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database said no: the disk is full, the file is damaged or locked.
+    /// The database said no: the disk is full, the file is damaged or locked. The driver's own error.
     #[error("database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Something in the database is not what this program wrote.
     #[error("database holds {0}")]
     Content(String),

@@ -366,6 +366,12 @@ fn gateway(name: String) -> Result<GatewayId, StoreError> {
     GatewayId::new(name).map_err(|e| StoreError::Content(e.to_string()))
 }
 
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        StoreError::Database(Box::new(error))
+    }
+}
+
 pub(super) fn manifest(body: &[u8]) -> Result<Manifest, StoreError> {
     frame::decode(body).map_err(|e| StoreError::Content(format!("a manifest that is none: {e}")))
 }
