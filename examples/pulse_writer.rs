@@ -2,7 +2,9 @@
 //!
 //! In      the line's `pull` file and a profile of pulse rates, `200x20,0x3,120.5x20`: pulses a second, times seconds.
 //! Out     edges on the line; a CSV `segment,rising_before_ns,rising_after_ns`, CLOCK_BOOTTIME around each rising write.
-//! Keeps   to the schedule: each edge is due at a time reckoned from the segment's start, so no error adds up.
+//! Keeps   to the schedule: each edge is due at a time reckoned from the segment's start, so no error adds up. When it is
+//!         held up, as in an emulated machine, the rest of the schedule moves: a wheel that was held up does not turn
+//!         the faster for it afterwards.
 //!
 //! The log is the truth that a test compares with: an edge cannot have happened outside its before and after.
 //!
@@ -22,6 +24,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Sleeping ends late by up to this much; the rest of the way is waited awake.
 const AWAKE: Duration = Duration::from_micros(400);
+
+/// Later than this share of a pulse is held up, and moves the schedule.
+const HELD_UP: f64 = 0.02;
 
 /// A stretch of time at one rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,19 +66,24 @@ fn profile(text: &str) -> Result<Vec<Segment>, String> {
 
 /// Pulses of equal halves; returns the time the segment ended at.
 fn drive(pull: &mut File, log: &mut impl Write, index: usize, segment: Segment, start_ns: u64) -> std::io::Result<u64> {
-    let end_ns = start_ns + (segment.seconds * 1e9) as u64;
+    let pulse_ns = 1e9 / segment.pulses_per_s;
     let pulses = (segment.pulses_per_s * segment.seconds) as u64;
-    for pulse in 0..pulses {
-        // due(k, half) = start + (k + half / 2) / rate
-        let due = |half: f64| start_ns + ((pulse as f64 + half / 2.0) / segment.pulses_per_s * 1e9) as u64;
-        wait_until(due(0.0));
+    let mut start_ns = start_ns;
+    for half in 0..2 * pulses {
+        // due(half) = start + half / 2 / rate
+        let due = start_ns + (half as f64 / 2.0 * pulse_ns) as u64;
+        wait_until(due);
         let before = boot_ns();
-        pull.write_all(b"pull-up")?;
-        let after = boot_ns();
-        writeln!(log, "{index},{before},{after}")?;
-        wait_until(due(1.0));
-        pull.write_all(b"pull-down")?;
+        pull.write_all(if half % 2 == 0 { b"pull-up" } else { b"pull-down" })?;
+        if half % 2 == 0 {
+            writeln!(log, "{index},{before},{}", boot_ns())?;
+        }
+        let late = before - due;
+        if late as f64 > HELD_UP * pulse_ns {
+            start_ns += late;
+        }
     }
+    let end_ns = start_ns + (segment.seconds * 1e9) as u64;
     wait_until(end_ns);
     Ok(end_ns)
 }
