@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use speedwell_wire::{Live, Manifest};
@@ -20,6 +21,12 @@ use tracing::{debug, warn};
 
 /// Watchers served at once; a technician has one terminal, perhaps two.
 const MAX_WATCHERS: usize = 8;
+
+/// A watcher that takes no line for so long has left or hangs, and its place is given to another.
+const TAKES_A_LINE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Pause after a connection that could not be taken: out of file descriptors, the next would fail at once as well.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the socket lies.
 pub fn socket_path(state_directory: &Path) -> PathBuf {
@@ -40,7 +47,10 @@ pub(super) async fn serve(state_directory: PathBuf, manifest: Manifest, live: wa
     let hello: Arc<str> = hello.into();
     let places = Arc::new(Semaphore::new(MAX_WATCHERS));
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let (hello, live) = (hello.clone(), live.clone());
         tokio::spawn(async move {
@@ -64,15 +74,18 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 async fn feed(mut stream: UnixStream, hello: &str, mut live: watch::Receiver<Option<Live>>) -> io::Result<()> {
-    stream.write_all(hello.as_bytes()).await?;
-    stream.write_all(b"\n").await?;
+    write_line(&mut stream, hello.to_owned()).await?;
     live.mark_changed();
     while live.changed().await.is_ok() {
         let line = live.borrow_and_update().as_ref().and_then(|live| serde_json::to_string(live).ok());
-        if let Some(mut line) = line {
-            line.push('\n');
-            stream.write_all(line.as_bytes()).await?;
+        if let Some(line) = line {
+            write_line(&mut stream, line).await?;
         }
     }
     Ok(())
+}
+
+async fn write_line(stream: &mut UnixStream, mut line: String) -> io::Result<()> {
+    line.push('\n');
+    tokio::time::timeout(TAKES_A_LINE_WITHIN, stream.write_all(line.as_bytes())).await?
 }

@@ -34,7 +34,7 @@ use std::{
 
 use speedwell_wire::{Event, EventKind, Record};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use direct::watch_directly;
 pub use local::socket_path;
@@ -42,14 +42,14 @@ pub use sensors::Sensors;
 pub use view::View;
 
 use crate::{
-    clock::{self, BootId, Clock, ClockError, SystemClock},
+    clock::{self, BootId, Clock, ClockError, Memory, SystemClock},
     config::Config,
     health::{Systemd, Vitals},
     recorder::Recorder,
     spool::{self, OpenError, Spool},
     uplink,
 };
-use recording::Recording;
+use recording::{Pace, Recording};
 use sources::Outlet;
 
 /// Records of others that wait for the recorder: a clock fix an hour, now and then an event.
@@ -75,13 +75,23 @@ pub enum AgentError {
         /// Why.
         cause: std::io::Error,
     },
+    /// A loop of the agent ended by itself, which is a defect. What was recorded until then is kept.
+    #[error(
+        "the {part} ended by itself, which is a defect of speedwell: please report it with the log before this line"
+    )]
+    Ended {
+        /// Which.
+        part: &'static str,
+    },
 }
 
 /// Runs the agent until `shutdown` comes true, then stops it gracefully.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     let started = Instant::now();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let options = config.spool_options();
+    let mut options = config.spool_options();
+    let pace = Pace::of(options.commit_every);
+    options.commit_every = pace.commit;
     let (spool, opened) = tokio::task::spawn_blocking(move || Spool::open(options)).await.unwrap_or_else(|panic| {
         // The spool catches the panics of its store; one of its own is a defect and must not pass for a start.
         std::panic::resume_unwind(panic.into_panic())
@@ -116,8 +126,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         shed: Arc::clone(&shed),
         counters: counters[index].clone(),
     });
-    let running = sensors.start(outlets.collect())?;
+    let running = sensors.start(outlets.collect()).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
     drop(said_in);
+    let (sensors_closed, closed) = oneshot::channel();
 
     let recording = Recording {
         recorder,
@@ -130,8 +141,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         troubles: troubles_in,
         lost: lost.clone(),
         beat,
+        closed,
+        failing: None,
+        pace,
     };
-    let recording = tokio::spawn(recording.run());
+    let mut recording = tokio::spawn(recording.run());
 
     let known = timekeeping::Known::default();
     let timekeeper = tokio::spawn(timekeeping::run(boot.number, known.clone(), others_in.clone()));
@@ -165,30 +179,45 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         utc: Arc::new(move |of, t_ns| (of == boot.number).then(|| known.utc(clock::BootNs(t_ns))).flatten()),
         observer: observer.clone(),
     };
-    let uplink = tokio::spawn(uplink::run(config.uplink_options(), spool.clone(), parts, async {
+    let mut uplink = tokio::spawn(uplink::run(config.uplink_options(), spool.clone(), parts, async {
         // A dropped sender means that the agent is going down as well.
         let _ = hung_up.await;
     }));
     info!(sensors = config.sensors.len(), start_ms = started.elapsed().as_millis(), "running");
 
-    shutdown.await;
-    info!("stopping");
+    // Cancel-safe: the loops are only watched here. One that ends takes the agent with it, for somebody to start anew:
+    // an agent that looks alive and records nothing is the worst of all.
+    let ended = tokio::select! {
+        () = shutdown => None,
+        _ = &mut recording => Some("recorder"),
+        _ = &mut uplink => Some("uplink"),
+    };
+    match ended {
+        None => info!("stopping"),
+        Some(part) => error!(part, "ended by itself: stopping"),
+    }
     Systemd::from_env().stopping();
     stop.store(true, Ordering::Relaxed);
     running.join().await;
     timekeeper.abort();
     drop(others_in);
-    let _ = recording.await;
-    bring_home(&spool, &observer).await;
-    let _ = hang_up.send(());
-    let _ = uplink.await;
+    let _ = sensors_closed.send(());
+    // A task that was seen to end above must not be waited for again.
+    if ended != Some("recorder") {
+        let _ = recording.await;
+    }
+    if ended != Some("uplink") {
+        bring_home(&spool, &observer).await;
+        let _ = hang_up.send(());
+        let _ = uplink.await;
+    }
     reporter.abort();
     door.abort();
     let _ = std::fs::remove_file(socket_path(&config.gateway.state_directory));
     if let Err(cause) = spool.close().await {
         warn!(%cause, "the spool did not close cleanly");
     }
-    Ok(())
+    ended.map_or(Ok(()), |part| Err(AgentError::Ended { part }))
 }
 
 /// The first words of this run in the log.
@@ -199,7 +228,13 @@ fn greet(recorder: &mut Recorder, clock: &dyn Clock, boot: clock::BootNumber, op
         true => "a new log".to_owned(),
         false => format!("the log goes on after {}", opened.last_seq),
     };
-    let detail = format!("speedwell {version}, boot {} ({:?}), {before}", boot.number, boot.memory);
+    let memory = match boot.memory {
+        Memory::SameBoot => "still the same boot",
+        Memory::Kept => "a new boot",
+        Memory::Nothing => "no boot before it is known",
+        Memory::Damaged => "the file that tells the boots before it is damaged",
+    };
+    let detail = format!("speedwell {version}, boot {} ({memory}), {before}", boot.number);
     recorder.event(EventKind::Started, detail, now);
     for finding in &opened.findings {
         warn!("{finding}");

@@ -8,23 +8,43 @@ use std::{
     time::Duration,
 };
 
-use speedwell_wire::{Event, EventKind, Live, Record};
+use speedwell_wire::{Event, EventKind, Live, Record, block};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::MissedTickBehavior,
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::sources::{Said, What};
 use crate::{
     clock::{BootNs, Clock},
     health::Beat,
-    recorder::{Recorder, Trouble},
+    recorder::{RECORD_SPAN, Recorder, Trouble},
     spool::{Spool, SpoolError},
 };
 
 /// How often due records are looked for and live values shown; five times a second is what a person sees as moving.
 pub(super) const TURN: Duration = Duration::from_millis(200);
+
+/// How `commit-every` is spent, so that what a power cut can take is what is configured: samples that are being
+/// gathered are as far from the disk as those that wait for a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pace {
+    /// How often due records are looked for.
+    pub(super) turn: Duration,
+    /// How long a record gathers before it is due.
+    pub(super) gather: Duration,
+    /// How long it may wait in the spool after that.
+    pub(super) commit: Duration,
+}
+
+impl Pace {
+    pub(super) fn of(commit_every: Duration) -> Self {
+        let both = commit_every.min(RECORD_SPAN);
+        let turn = TURN.min(both);
+        Self { turn, gather: both - turn, commit: commit_every - both }
+    }
+}
 
 /// What is wrong with each sensor, in the order of the configuration.
 pub(super) type Troubles = Vec<Option<Trouble>>;
@@ -43,20 +63,26 @@ pub(super) struct Recording {
     /// Samples lost and declared since start.
     pub(super) lost: Arc<AtomicU64>,
     pub(super) beat: Beat,
+    /// Done when the sensors have closed. Their senders do not tell: one that hangs keeps its own open.
+    pub(super) closed: oneshot::Receiver<()>,
+    /// Why records cannot be kept, so that it is said once and not five times a second.
+    pub(super) failing: Option<String>,
+    pub(super) pace: Pace,
 }
 
 impl Recording {
-    /// Runs until every sensor has closed, then keeps what is left and says goodbye in the log.
+    /// Runs until told that the sensors have closed, then hears what they said last, keeps what is left and says goodbye in the log.
     pub(super) async fn run(mut self) {
-        let mut turn = tokio::time::interval(TURN);
+        self.recorder.gather_for(self.pace.gather);
+        let mut turn = tokio::time::interval(self.pace.turn);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first words of the run stand before those of anybody else.
+        self.turn().await;
         loop {
             // Cancel-safe: receiving from a channel and ticking take nothing when they lose the race.
             tokio::select! {
-                said = self.said.recv() => match said {
-                    Some(said) => self.hear(said),
-                    None => break,
-                },
+                _ = &mut self.closed => break,
+                Some(said) = self.said.recv() => self.hear(said),
                 Some(record) = self.others.recv() => self.keep(vec![record]).await,
                 _ = turn.tick() => self.turn().await,
             }
@@ -106,19 +132,36 @@ impl Recording {
             return;
         }
         for record in &records {
-            if let Record::Loss(loss) = record {
-                self.lost.fetch_add(loss.samples, Ordering::Relaxed);
+            if let Record::Event(event) = record {
+                tell(event);
             }
         }
+        let (samples, declared) = (count(&records), declared(&records));
         match self.spool.append(records).await {
-            Ok(_) => {}
+            Ok(_) => {
+                self.failing = None;
+                self.lost.fetch_add(declared, Ordering::Relaxed);
+            }
             // The spool counts what it refuses and declares it once there is room.
-            Err(SpoolError::Full { .. }) => {}
-            Err(cause) => error!(%cause, "records could not be kept"),
+            Err(SpoolError::Full { .. }) => drop(self.lost.fetch_add(declared, Ordering::Relaxed)),
+            Err(cause) => {
+                let cause = cause.to_string();
+                if self.failing.as_ref() != Some(&cause) {
+                    error!("records cannot be kept: {cause}");
+                    self.failing = Some(cause);
+                }
+                self.recorder.shed(samples);
+            }
         }
     }
 
     async fn finish(&mut self) {
+        while let Ok(said) = self.said.try_recv() {
+            self.hear(said);
+        }
+        while let Ok(record) = self.others.try_recv() {
+            self.keep(vec![record]).await;
+        }
         let now = self.clock.now();
         self.note_losses(now);
         let detail = "on request".to_owned();
@@ -130,5 +173,47 @@ impl Recording {
         if let Err(cause) = self.spool.flush().await {
             error!(%cause, "the last records could not be flushed");
         }
+    }
+}
+
+/// Samples that these records say are lost.
+fn declared(records: &[Record]) -> u64 {
+    let of = |record: &Record| if let Record::Loss(loss) = record { loss.samples } else { 0 };
+    records.iter().map(of).sum()
+}
+
+/// Samples that are lost when these records are, those they say are lost included.
+fn count(records: &[Record]) -> u64 {
+    let of = |record: &Record| match record {
+        Record::Samples(samples) => {
+            let columns = block::decode(&samples.block).unwrap_or_default();
+            columns.iter().map(|column| column.samples.len() as u64).sum()
+        }
+        _ => 0,
+    };
+    declared(records) + records.iter().map(of).sum::<u64>()
+}
+
+/// An event in the journal, for whoever looks there.
+fn tell(event: &Event) {
+    let kind = event.kind.name();
+    match &event.sensor {
+        Some(sensor) => info!(sensor, kind, "{}", event.detail),
+        None => info!(kind, "{}", event.detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gathering_and_committing_together_take_what_is_configured() {
+        let ms = Duration::from_millis;
+        let pace = |turn, gather, commit| Pace { turn: ms(turn), gather: ms(gather), commit: ms(commit) };
+        assert_eq!(Pace::of(ms(1000)), pace(200, 800, 0));
+        assert_eq!(Pace::of(ms(60_000)), pace(200, 800, 59_000));
+        assert_eq!(Pace::of(ms(500)), pace(200, 300, 0));
+        assert_eq!(Pace::of(ms(50)), pace(50, 0, 0));
     }
 }

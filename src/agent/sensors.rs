@@ -1,8 +1,13 @@
 //! The configured sensors: what each is, and the loop that feeds it.
 
-use std::{path::PathBuf, thread::JoinHandle, time::Duration};
+use std::{
+    path::PathBuf,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use tokio::task::JoinHandle as Task;
+use tracing::warn;
 
 use super::{
     AgentError,
@@ -24,6 +29,10 @@ const BYTES: usize = 1024;
 
 /// How often a sensor that speaks by itself is looked after: silence is noticed this much late at most.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
+
+/// How long the threads have to notice a stop. They look every tenth of a second; one that hangs in a driver beyond this
+/// is left behind, because the records of the others have to reach the disk.
+const JOIN_WITHIN: Duration = Duration::from_secs(1);
 
 /// The sensors of a configuration, ready to be started.
 pub struct Sensors {
@@ -98,16 +107,24 @@ impl Sensors {
 }
 
 impl Running {
-    /// Waits until all have noticed that they are to stop; a tenth of a second, as a rule.
+    /// Waits until all have noticed that they are to stop; a tenth of a second as a rule, [`JOIN_WITHIN`] at most.
     pub(super) async fn join(self) {
         for task in self.tasks {
             // A serial read ends when bytes come or never: nothing it holds is worth waiting for.
             task.abort();
             let _ = task.await;
         }
-        let threads = self.threads;
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
-        let _ = joined.await;
+        let until = Instant::now() + JOIN_WITHIN;
+        while Instant::now() < until && !self.threads.iter().all(JoinHandle::is_finished) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for thread in self.threads {
+            if thread.is_finished() {
+                drop(thread.join());
+            } else {
+                warn!(thread = thread.thread().name(), "a sensor hangs in its driver: stopping without it");
+            }
+        }
     }
 }
 

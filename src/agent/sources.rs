@@ -4,10 +4,14 @@
 //! task. One that cannot be opened says so and tries again; the others never notice.
 
 use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
@@ -104,9 +108,11 @@ pub(super) fn spawn_blocking<E: std::fmt::Display>(
         let mut backoff = Backoff::new();
         while !outlet.stopping() {
             let started = Instant::now();
-            match session(&outlet) {
-                Ok(()) => break,
-                Err(cause) => outlet.fault(&cause),
+            // A sensor that panics is not used again: the next session begins with a new one.
+            match catch_unwind(AssertUnwindSafe(|| session(&outlet))) {
+                Ok(Ok(())) => break,
+                Ok(Err(cause)) => outlet.fault(&cause),
+                Err(panic) => outlet.fault(&defect(&*panic)),
             }
             let wait = backoff.after(started.elapsed());
             debug!(sensor = %outlet.name, ?wait, "opening the sensor again after a wait");
@@ -127,9 +133,15 @@ pub(super) async fn run_async<E: std::fmt::Display>(
     let mut backoff = Backoff::new();
     while !outlet.stopping() {
         let started = Instant::now();
-        match session(&outlet).await {
-            Ok(()) => break,
-            Err(cause) => outlet.fault(&cause),
+        let mut running = pin!(session(&outlet));
+        let ended = std::future::poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
+            polled.map_or_else(|panic| Poll::Ready(Err(defect(&*panic))), |poll| poll.map(Ok))
+        });
+        match ended.await {
+            Ok(Ok(())) => break,
+            Ok(Err(cause)) => outlet.fault(&cause),
+            Err(defect) => outlet.fault(&defect),
         }
         let until = Instant::now() + backoff.after(started.elapsed());
         while !outlet.stopping() && Instant::now() < until {
@@ -137,6 +149,12 @@ pub(super) async fn run_async<E: std::fmt::Display>(
         }
     }
     info!(sensor = %outlet.name, "closed");
+}
+
+/// A panic in a sensor, as a fault.
+fn defect(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    format!("a defect of speedwell, please report it: {}", words.unwrap_or("a panic without words"))
 }
 
 /// The kernel cuts thread names at 15 bytes.
@@ -181,6 +199,47 @@ impl Ticks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn outlet() -> (Outlet, mpsc::Receiver<Said>) {
+        let (said, heard) = mpsc::channel(8);
+        let clock = Arc::new(crate::clock::SystemClock);
+        let name = "wheel".into();
+        let (stop, shed, counters) = Default::default();
+        (Outlet { sensor: 0, name, clock, said, stop, shed, counters }, heard)
+    }
+
+    fn told(heard: &mut mpsc::Receiver<Said>) -> String {
+        match heard.try_recv().expect("a word").what {
+            What::Fault(detail) => detail,
+            What::Readings(_) => panic!("readings"),
+        }
+    }
+
+    #[test]
+    fn a_sensor_that_panics_is_told_as_faulty_and_opened_again() {
+        let (outlet, mut heard) = outlet();
+        let mut times = 0;
+        let session = move |_: &Outlet| {
+            times += 1;
+            if times == 1 { panic!("index out of bounds") } else { Ok::<(), String>(()) }
+        };
+        spawn_blocking(outlet, session).expect("a thread").join().expect("it ended well");
+        assert_eq!(told(&mut heard), "a defect of speedwell, please report it: index out of bounds");
+    }
+
+    #[tokio::test]
+    async fn the_same_where_it_is_awaited() {
+        let (outlet, mut heard) = outlet();
+        let mut times = 0;
+        let session = async |_: &Outlet| {
+            times += 1;
+            if times == 1 { panic!("no") } else { Ok::<(), String>(()) }
+        };
+        let started = Instant::now();
+        run_async(outlet, session).await;
+        assert!(told(&mut heard).ends_with("please report it: no"));
+        assert!(started.elapsed() < Duration::from_secs(3));
+    }
 
     #[test]
     fn ticks_fall_on_the_grid_and_missed_ones_are_not_made_up_for() {

@@ -38,6 +38,11 @@ impl View {
         self.rows.is_empty()
     }
 
+    /// What is watched, in a line.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
     /// Takes newly heard values.
     pub fn take(&mut self, live: &Live) {
         for row in &mut self.rows {

@@ -21,7 +21,7 @@ pub(crate) struct CheckArgs {
     /// Check the file only, as on a desk or in CI
     #[arg(long)]
     pub(crate) no_hardware: bool,
-    /// See whether the broker answers, too
+    /// Connect to the broker, too: name, TLS, login
     #[arg(long)]
     pub(crate) online: bool,
 }
@@ -58,7 +58,7 @@ fn findings(config: &Config, args: &CheckArgs) -> Vec<Finding> {
         findings.extend(storage::files(&config.broker));
     }
     if args.online {
-        findings.push(probe::online(&config.broker));
+        findings.push(probe::online(config));
     }
     findings
 }

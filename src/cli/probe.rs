@@ -2,14 +2,16 @@
 
 use std::{
     fmt, fs, io,
-    net::{TcpStream, ToSocketAddrs},
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
     time::Duration,
 };
 
 use rustix::fs::Access;
-use speedwell::config::{Broker, Config, SensorKind};
+use speedwell::{
+    config::{Config, SensorKind},
+    uplink,
+};
 
 use super::Exit;
 
@@ -177,31 +179,25 @@ fn group_of(path: &Path) -> Option<String> {
     })
 }
 
-/// How long a broker may take to answer.
+/// How long a broker may take to accept.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Whether anything listens where the broker should be.
-pub(super) fn online(broker: &Broker) -> Finding {
-    let what = format!("broker {}:{}", broker.host, broker.port);
-    let addresses = match (broker.host.as_str(), broker.port).to_socket_addrs() {
-        Ok(addresses) => addresses.collect::<Vec<_>>(),
-        Err(error) => {
-            let text = format!("{what}: the name cannot be resolved: {error}");
-            return Finding::bad(Exit::Unavailable, text, "is the network up, and the name right?");
-        }
+/// Whether the broker accepts this gateway: name, way, TLS, certificate, login, all as the agent would do it, under a
+/// client id of its own so that a running agent is not thrown off.
+pub(super) fn online(config: &Config) -> Finding {
+    let mut options = config.uplink_options();
+    options.times.connect = ANSWER_WITHIN;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Finding::bad(Exit::Io, format!("the system gives no event loop: {error}"), "try again"),
     };
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, ANSWER_WITHIN) {
-            Ok(_) => return Finding::good(format!("{what} answers")),
-            Err(error) => last = error,
-        }
+    let tried = runtime.block_on(uplink::probe(&options));
+    // A name that is still being looked up holds a thread for half a minute: nobody waits for that.
+    runtime.shutdown_background();
+    match tried {
+        Ok(()) => Finding::good(format!("broker {}:{} accepts this gateway", options.host, options.port)),
+        Err(fault) => Finding::bad(Exit::Unavailable, fault.to_string(), fault.remedy()),
     }
-    let advice = match last.kind() {
-        io::ErrorKind::ConnectionRefused => "the machine answers, but no broker listens there: is the port right?",
-        _ => "is the network up, and is there a firewall between?",
-    };
-    Finding::bad(Exit::Unavailable, format!("{what}: {last}"), advice)
 }
 
 #[cfg(test)]
@@ -271,15 +267,20 @@ FAIL  serial port /no/ttyACM0: permission denied
     }
 
     #[test]
-    fn a_broker_that_listens_answers_and_one_that_does_not_is_unavailable() {
+    fn a_broker_that_is_not_there_is_told_with_its_remedy() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("it has one").port();
+        drop(listener);
         let text = include_str!("../../config/smallest.toml").replace("192.168.1.10", &format!("127.0.0.1:{port}"));
         let config = Config::parse(Path::new("g.toml"), &text, &speedwell::board::Catalog::built_in()).expect("right");
-        assert_eq!(online(&config.broker).to_string(), format!("ok    broker 127.0.0.1:{port} answers\n"));
-        drop(listener);
-        let finding = online(&config.broker);
-        assert!(finding.advice.as_ref().is_some_and(|a| a.contains("no broker listens there")), "{finding}");
+        let finding = online(&config);
+        let wanted = format!(
+            "\
+FAIL  the broker 127.0.0.1:{port} is unreachable: Connection refused (os error 111)
+      check host and port in broker.url, the network and firewalls, and that the broker runs
+"
+        );
+        assert_eq!(finding.to_string(), wanted);
         assert_eq!(finding.mark, Mark::Bad(Exit::Unavailable));
     }
 }

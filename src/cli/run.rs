@@ -1,6 +1,6 @@
 //! `speedwell run`: the agent.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use clap::Args;
 use speedwell::{
@@ -13,6 +13,10 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{ConfigArgs, Exit};
+
+/// How long a stop may take before the process ends all the same: a disk that hangs must not hold up a shutdown. The
+/// service manager's own patience (TimeoutStopSec=20s) is longer, so that this is told before it kills.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// Run the agent until it is told to stop (SIGTERM or Ctrl-C)
 #[derive(Debug, Args)]
@@ -37,7 +41,10 @@ pub(crate) fn run(args: RunArgs) -> ExitCode {
             return Exit::Io.into();
         }
     };
-    match runtime.block_on(async { agent::run(config, told_to_stop()).await }) {
+    let ended = runtime.block_on(async { agent::run(config, told_to_stop()).await });
+    // A name that is being looked up without a network holds its thread for half a minute: nobody waits for that.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => Exit::Fine.into(),
         Err(cause) => {
             eprintln!("speedwell run: {cause}");
@@ -51,23 +58,41 @@ fn exit_of(cause: &AgentError) -> Exit {
     match cause {
         AgentError::Spool(OpenError::Permission { .. }) => Exit::Permission,
         AgentError::Spool(OpenError::Io { .. }) | AgentError::Thread { .. } => Exit::Io,
-        AgentError::Spool(OpenError::NotSyncing) => Exit::Software,
+        AgentError::Spool(OpenError::NotSyncing) | AgentError::Ended { .. } => Exit::Software,
         AgentError::Spool(OpenError::TooSmall { .. }) => Exit::Config,
         AgentError::Spool(_) | AgentError::Clock(_) => Exit::Spool,
     }
 }
 
-async fn told_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        // Without handlers the signals end the process at once, which loses at most what was not yet committed.
-        return std::future::pending().await;
-    };
-    // Cancel-safe: both only wait.
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Listens for the signals from now on, so that one that comes while the spool opens is obeyed after that.
+fn told_to_stop() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            // Without handlers the signals end the process at once, which loses at most what was not yet committed.
+            return std::future::pending().await;
+        };
+        // Cancel-safe: both only wait.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        end_at_last();
     }
+}
+
+/// Ends the process should the stop that begins now not come to its end.
+fn end_at_last() {
+    let guard = || {
+        std::thread::sleep(STOP_WITHIN);
+        eprintln!(
+            "speedwell run: no stop within {} s, a disk that hangs? What was not flushed is lost",
+            STOP_WITHIN.as_secs()
+        );
+        std::process::exit(Exit::Io as i32);
+    };
+    // Without a thread for it the service manager's patience is the bound.
+    let _ = std::thread::Builder::new().name("stop-guard".into()).spawn(guard);
 }
 
 /// To the journal where it listens, in its own form with fields; to standard error otherwise. RUST_LOG overrides the

@@ -74,7 +74,8 @@ pub(crate) fn run(args: WatchArgs) -> ExitCode {
         Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Exit::Fine.into(),
         Err(cause) => {
             eprintln!("speedwell watch: {cause}");
-            Exit::Io.into()
+            let denied = cause.kind() == io::ErrorKind::PermissionDenied;
+            if denied { Exit::Permission.into() } else { Exit::Io.into() }
         }
     }
 }
@@ -97,6 +98,11 @@ async fn watch(config: Config, sensors: &[String]) -> io::Result<()> {
             };
             // Cancel-safe: either end ends the watch.
             tokio::select! { outcome = screen => outcome, outcome = feed => outcome }
+        }
+        Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+            let path = socket_path(&config.gateway.state_directory);
+            let advice = "an agent runs as another user: be that user, or of its group";
+            Err(io::Error::new(cause.kind(), format!("{}: permission denied; {advice}", path.display())))
         }
         Err(_no_agent) => {
             let title = format!("{}  no agent runs: the sensors themselves; Ctrl-C ends", config.gateway.id);
@@ -123,6 +129,9 @@ async fn next<T: serde::de::DeserializeOwned>(lines: &mut BufReader<impl AsyncRe
 async fn show(mut view: View, mut values: mpsc::Receiver<Live>) -> io::Result<()> {
     let terminal = io::stdout().is_terminal();
     let color = terminal && std::env::var_os("NO_COLOR").is_none();
+    if !terminal {
+        eprintln!("{}", view.title());
+    }
     let mut printed: Option<Instant> = None;
     let mut drawn = 0;
     while let Some(live) = values.recv().await {

@@ -24,7 +24,7 @@ use crate::{
 use state::SensorState;
 pub use state::Trouble;
 
-/// How long a record gathers samples: the bound on how late they reach the spool.
+/// How long a record gathers samples, unless [`Recorder::gather_for`] says otherwise.
 pub const RECORD_SPAN: Duration = Duration::from_secs(1);
 
 /// Most samples in a record. 20 channels at 10 Hz make 200; the spool takes records of up to 8 KiB, and a sample of a
@@ -59,6 +59,7 @@ pub struct Recorder {
     channels: Vec<ChannelState>,
     gathered: usize,
     since: Option<BootNs>,
+    span: Duration,
     events: Vec<Event>,
     shed: u64,
 }
@@ -105,9 +106,15 @@ impl Recorder {
             channels: states,
             gathered: 0,
             since: None,
+            span: RECORD_SPAN,
             events: Vec::new(),
             shed: 0,
         }
+    }
+
+    /// Cuts a record when this long has gone by since its first sample came.
+    pub fn gather_for(&mut self, span: Duration) {
+        self.span = span;
     }
 
     /// The channel list of every record this recorder makes.
@@ -190,7 +197,7 @@ impl Recorder {
             records.push(Record::Loss(Loss { reason: LossReason::Overrun, records: 0, samples, from: at, until: at }));
         }
         let full = self.gathered >= MAX_SAMPLES;
-        let ripe = self.since.is_some_and(|since| now.since(since) >= RECORD_SPAN);
+        let ripe = self.since.is_some_and(|since| now.since(since) >= self.span);
         if self.gathered > 0 && (all || full || ripe) {
             self.cut(&mut records);
         }

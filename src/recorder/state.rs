@@ -79,12 +79,12 @@ impl SensorState {
 
     fn leave(&mut self, now: BootNs) -> Option<(EventKind, String)> {
         self.trouble = None;
-        if self.told.is_none() || !self.may_tell(now) {
+        if !self.may_tell(now) {
             return None;
         }
-        self.told = None;
-        self.told_at = Some(now);
-        Some((EventKind::SensorRecovered, String::new()))
+        self.told.take()?;
+        let after = self.told_at.replace(now).map_or(0.0, |told| now.since(told).as_secs_f64());
+        Some((EventKind::SensorRecovered, format!("speaks again, {after:.0} s after that it did not")))
     }
 
     fn may_tell(&self, now: BootNs) -> bool {

@@ -162,6 +162,10 @@ impl HubState {
                 self.thru = next - 1;
             } else if next <= self.thru + 1 {
                 self.duplicates += entry.span;
+                if let Some((span, stored)) = self.stored.get(&first) {
+                    let same = *span != entry.span || *stored == entry.record;
+                    assert!(same, "record {first} came twice with different content");
+                }
             } else {
                 self.dropped += entry.span;
             }
