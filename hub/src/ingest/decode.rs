@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use speedwell_wire::{
-    Batch, Entry, GatewayId, Live, Manifest, ManifestHash, Record, Samples, Seq, Status, block, frame, json,
+    Batch, Entry, GatewayId, Live, LogId, Manifest, ManifestHash, Record, Samples, Seq, Status, block, frame, json,
     topic::{self, Kind},
 };
 
@@ -14,14 +14,29 @@ use crate::{
 
 /// Channel lists remembered. A gateway has a handful over its life.
 pub const MAX_MANIFESTS: usize = 100_000;
+/// Channels of all lists together: some 100 MB. What a gateway invents must not take all memory.
+pub const MAX_ALL_CHANNELS: usize = 1_000_000;
 /// Channels of one list.
 pub const MAX_CHANNELS: usize = 4096;
+/// Longest name of a sensor, bytes; a gateway allows itself fewer.
+pub const MAX_NAME: usize = 128;
+
+/// What a JSON batch says before its entries.
+#[derive(serde::Deserialize)]
+struct Head {
+    gateway: GatewayId,
+    log: LogId,
+    oldest_seq: Seq,
+    first_seq: Seq,
+}
 
 /// The channel lists seen.
 #[derive(Default)]
 pub struct Decoder {
     prefix: String,
     manifests: HashMap<ManifestHash, Arc<Manifest>>,
+    /// Of all of them together.
+    channels: usize,
 }
 
 /// What a message is.
@@ -38,7 +53,8 @@ pub enum Message {
     Live(GatewayId, Live, Arc<Manifest>),
     /// To be shown.
     Status(Status),
-    /// To be passed over: a live message whose channel list is not known yet.
+    /// To be passed over: a live message that cannot be read or whose channel list is not known yet; a retained one
+    /// that was cleared.
     Ignore,
 }
 
@@ -71,21 +87,33 @@ pub enum BadPayload {
     /// The topic names another hash.
     #[error("manifest is {0}, its topic says otherwise")]
     Hash(ManifestHash),
-    /// More than [`MAX_CHANNELS`] or [`MAX_MANIFESTS`].
+    /// More than [`MAX_CHANNELS`], [`MAX_ALL_CHANNELS`] or [`MAX_MANIFESTS`].
     #[error("more channels or manifests than are allowed")]
     TooMany,
+    /// Longer than [`MAX_NAME`].
+    #[error("a sensor's name is longer than {MAX_NAME} bytes")]
+    LongName,
 }
 
 impl Decoder {
     /// A decoder that knows these lists.
     pub fn new(prefix: &str, known: Vec<Manifest>) -> Self {
+        let channels = known.iter().map(|m| m.channels.len()).sum();
         let manifests = known.into_iter().map(|m| (m.hash(), Arc::new(m))).collect();
-        Self { prefix: prefix.into(), manifests }
+        Self { prefix: prefix.into(), manifests, channels }
     }
 
-    /// A message, or a payload to set aside.
+    /// A message, or a payload to set aside. A live message is never stored, so neither is one that cannot be read:
+    /// once a second it would push what is worth looking at out of the table. An empty payload is how a retained message
+    /// is cleared.
     pub fn read(&mut self, topic: &str, payload: &[u8], received_ns: i64) -> Message {
+        let cleared = payload.is_empty();
         self.try_read(topic, payload, received_ns).unwrap_or_else(|why| {
+            match topic::parse(&self.prefix, topic) {
+                Some((_, Kind::Live)) => return Message::Ignore,
+                Some((_, Kind::Status | Kind::Manifest(_))) if cleared => return Message::Ignore,
+                _ => {}
+            }
             let source = topic.strip_prefix(&self.prefix).unwrap_or(topic).trim_start_matches('/');
             let bytes = payload[..payload.len().min(MAX_REJECTED_BYTES)].to_vec();
             let rejected = Rejected { source: source.into(), received_ns, reason: why.to_string(), bytes };
@@ -119,20 +147,23 @@ impl Decoder {
         if found != hash {
             return Err(BadPayload::Hash(found));
         }
-        let full = self.manifests.len() >= MAX_MANIFESTS && !self.manifests.contains_key(&hash);
+        let new = if self.manifests.contains_key(&hash) { 0 } else { manifest.channels.len() };
+        let full = new > 0 && (self.manifests.len() >= MAX_MANIFESTS || self.channels + new > MAX_ALL_CHANNELS);
         if full || manifest.channels.len() > MAX_CHANNELS {
             return Err(BadPayload::TooMany);
         }
+        if manifest.channels.iter().any(|channel| channel.sensor.len() > MAX_NAME) {
+            return Err(BadPayload::LongName);
+        }
+        self.channels += new;
         let manifest = self.manifests.entry(hash).or_insert_with(|| Arc::new(manifest));
         Ok(Message::Store { work: Work::Manifest(manifest.clone()), unknown: None })
     }
 
     fn batch(&self, gateway: &GatewayId, payload: &[u8], received_ns: i64) -> Result<Message, BadPayload> {
-        let batch: Batch = if frame::is_json(payload) {
-            let text = str::from_utf8(payload).map_err(|_| BadPayload::Text)?;
-            json::batch_from_json(text, |hash| self.manifests.get(&hash).map(|m| &**m))?
-        } else {
-            frame::decode(payload)?
+        let (batch, unread) = match frame::is_json(payload) {
+            true => self.json_batch(payload)?,
+            false => (frame::decode::<Batch>(payload)?, None),
         };
         if batch.gateway != *gateway {
             return Err(BadPayload::Foreign(batch.gateway.to_string()));
@@ -147,7 +178,22 @@ impl Decoder {
         let (entries, unknown) = self.prepare(first, batch.entries);
         let (gateway, log) = (batch.gateway, batch.log);
         let work = PreparedBatch { gateway, log, oldest_seq: oldest, first_seq: first, received_ns, entries };
-        Ok(Message::Store { work: Work::Batch(work), unknown })
+        Ok(Message::Store { work: Work::Batch(work), unknown: unread.or(unknown) })
+    }
+
+    /// The JSON twin of a batch. Its decimal numbers cannot be read without the channel list: when that is not known,
+    /// the batch is given without entries, so that the gateway is told where it stands and sends it again.
+    fn json_batch(&self, payload: &[u8]) -> Result<(Batch, Option<ManifestHash>), BadPayload> {
+        let text = str::from_utf8(payload).map_err(|_| BadPayload::Text)?;
+        let known = |hash: ManifestHash| self.manifests.get(&hash).map(|m| &**m);
+        match json::batch_from_json(text, known) {
+            Ok(batch) => Ok((batch, None)),
+            Err(json::JsonError::Manifest(hash)) => {
+                let Head { gateway, log, oldest_seq, first_seq } = frame::decode_any(payload)?;
+                Ok((Batch { gateway, log, oldest_seq, first_seq, entries: Vec::new() }, Some(hash)))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The entries up to the first whose channel list is not known: what follows it could not follow on.

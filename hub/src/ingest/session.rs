@@ -242,7 +242,12 @@ impl Session {
 }
 
 impl Order {
+    /// What wants no acknowledgement and has no work outstanding takes no place: while the store does not work, live
+    /// values come for hours, and would queue behind the batch that waits.
     fn push(&mut self, ack: Option<Ack>, done: bool) -> u64 {
+        if ack.is_none() && done {
+            return self.first;
+        }
         self.waiting.push_back((ack, done));
         self.first + self.waiting.len() as u64 - 1
     }
@@ -292,6 +297,17 @@ mod tests {
         order.done(places[2]);
         order.done(places[2]);
         assert_eq!(order.ready(), Some(ack(3)));
+    }
+
+    #[test]
+    fn live_values_do_not_queue_up_behind_a_batch_that_waits_for_the_store() {
+        let mut order = Order::default();
+        let batch = order.push(Some(Ack { pkid: 1 }), false);
+        (0..100_000).for_each(|_| _ = order.push(None, true));
+        assert_eq!(order.waiting.len(), 1);
+        order.done(batch);
+        assert_eq!(order.ready(), Some(Some(Ack { pkid: 1 })));
+        assert_eq!(order.ready(), None);
     }
 
     #[test]
