@@ -51,7 +51,7 @@ fn build() -> Option<PathBuf> {
 /// From the start of the process to the first sample in its local socket.
 fn start(binary: &Path) {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let config = configure(home.path(), 1, unused_port());
+    let config = configure(home.path(), 1, 48, unused_port());
     let mut times: Vec<Duration> = (0..STARTS).map(|_| first_sample(binary, &config, home.path())).collect();
     times.sort();
     let ms = times[STARTS / 2].as_secs_f64() * 1e3;
@@ -75,7 +75,7 @@ fn first_sample(binary: &Path, config: &Path, home: &Path) -> Duration {
 /// Twenty wheels of eight magnets at 10 Hz, some 1,600 edges a second in all, with nobody to send to.
 fn work(binary: &Path) {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let agent = Agent::start(binary, &configure(home.path(), CHANNELS, unused_port()));
+    let agent = Agent::start(binary, &configure(home.path(), CHANNELS, 8, unused_port()));
     sleep(Duration::from_secs(3));
     let (cpu, began, written) = (agent.cpu(), Instant::now(), agent.written());
     sleep(WATCHED);
@@ -97,7 +97,7 @@ fn backlog(binary: &Path, runtime: &tokio::runtime::Runtime) {
     let port = unused_port();
     runtime.block_on(fill(&home.path().join("spool")));
     let last = MILLION / SAMPLES_PER_RECORD;
-    let agent = Agent::start(binary, &configure(home.path(), 1, port));
+    let agent = Agent::start(binary, &configure(home.path(), 1, 48, port));
     sleep(Duration::from_secs(5));
     println!("| memory with a million samples behind (RSS) | {:.1} MiB | 12 MiB |", agent.rss_mib());
 
@@ -175,7 +175,7 @@ fn confirmations(port: u16) -> (impl Drop, impl FnMut() -> Option<u64>) {
     (Agent(sub), move || heard.recv_timeout(PATIENCE).ok())
 }
 
-fn configure(home: &Path, wheels: u16, port: u16) -> PathBuf {
+fn configure(home: &Path, wheels: u16, teeth: u16, port: u16) -> PathBuf {
     let mut text = format!(
         "[gateway]\nid = \"bench-gw\"\nboard = \"simulated\"\nstate-directory = {home:?}\n\
          [broker]\nurl = \"mqtt://127.0.0.1:{port}\"\n[spool]\ndirectory = {:?}\n[log]\nlevel = \"error\"\n",
@@ -183,7 +183,7 @@ fn configure(home: &Path, wheels: u16, port: u16) -> PathBuf {
     );
     for wheel in 0..wheels {
         text += &format!(
-            "[[sensor]]\nname = \"wheel-{wheel}\"\nkind = \"hall\"\npin = \"SIM{wheel}\"\npulses-per-turn = 8\n\
+            "[[sensor]]\nname = \"wheel-{wheel}\"\nkind = \"hall\"\npin = \"SIM{wheel}\"\npulses-per-turn = {teeth}\n\
              circumference = \"1.985 m\"\nmax-speed = \"130 km/h\"\n"
         );
     }

@@ -25,6 +25,7 @@ mod view;
 mod vitals;
 
 use std::{
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -89,18 +90,39 @@ pub enum AgentError {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
     let started = Instant::now();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let sensors = Sensors::new(&config);
+    let sources = sensors.sources();
+    let (said_in, said) = mpsc::channel(sources::CHANNEL);
+    let (stop, shed, lost) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::new(AtomicU64::new(0)));
+    let counters: Vec<_> = config.sensors.iter().map(|_| Arc::new(Mutex::default())).collect();
+    let outlets = config.sensors.iter().enumerate().map(|(index, sensor)| Outlet {
+        sensor: index,
+        name: sensor.name.as_str().into(),
+        clock: clock.clone(),
+        said: said_in.clone(),
+        stop: stop.clone(),
+        shed: Arc::clone(&shed),
+        counters: counters[index].clone(),
+    });
+    // The sensors first: they measure while the disk is being opened, and what they say waits in the channel.
+    let halt = |_: &AgentError| stop.store(true, Ordering::Relaxed);
+    let running = sensors.start(outlets.collect()).inspect_err(halt)?;
+    drop(said_in);
+
     let mut options = config.spool_options();
     let pace = Pace::of(options.commit_every);
     options.commit_every = pace.commit;
-    let (spool, opened) = tokio::task::spawn_blocking(move || Spool::open(options)).await.unwrap_or_else(|panic| {
-        // The spool catches the panics of its store; one of its own is a defect and must not pass for a start.
-        std::panic::resume_unwind(panic.into_panic())
-    })?;
-    let boot = clock::boot_number(&config.gateway.state_directory, BootId::read()?, 0)?;
+    let state_directory = config.gateway.state_directory.clone();
+    let opening = tokio::task::spawn_blocking(move || open(options, &state_directory)).await;
+    let (spool, opened, boot) = opening
+        .unwrap_or_else(|panic| {
+            // The spool catches the panics of its store; one of its own is a defect and must not pass for a start.
+            std::panic::resume_unwind(panic.into_panic())
+        })
+        .inspect_err(halt)?;
     info!(log = %opened.log, last = opened.last_seq, confirmed = opened.confirmed_seq, "spool open");
 
-    let sensors = Sensors::new(&config);
-    let mut recorder = Recorder::new(&sensors.sources(), boot.number, clock.now());
+    let mut recorder = Recorder::new(&sources, boot.number, clock.now());
     greet(&mut recorder, &*clock, boot, &opened);
     if let Err(cause) = spool.keep_manifest(recorder.manifest()).await {
         warn!(%cause, "the channel list could not be kept beside the log");
@@ -112,22 +134,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (live_in, live) = watch::channel(None);
     let (troubles_in, troubles) = watch::channel(vec![None; config.sensors.len()]);
     let (others_in, others) = mpsc::channel(OTHERS);
-    let (said_in, said) = mpsc::channel(sources::CHANNEL);
-    let (stop, shed, lost) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::new(AtomicU64::new(0)));
-    let counters: Vec<_> = config.sensors.iter().map(|_| Arc::new(Mutex::default())).collect();
     let manifest = recorder.manifest().clone();
 
-    let outlets = config.sensors.iter().enumerate().map(|(index, sensor)| Outlet {
-        sensor: index,
-        name: sensor.name.as_str().into(),
-        clock: clock.clone(),
-        said: said_in.clone(),
-        stop: stop.clone(),
-        shed: Arc::clone(&shed),
-        counters: counters[index].clone(),
-    });
-    let running = sensors.start(outlets.collect()).inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-    drop(said_in);
     let (sensors_closed, closed) = oneshot::channel();
 
     let recording = Recording {
@@ -144,6 +152,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         closed,
         failing: None,
         pace,
+        shown: false,
     };
     let mut recording = tokio::spawn(recording.run());
 
@@ -218,6 +227,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         warn!(%cause, "the spool did not close cleanly");
     }
     ended.map_or(Ok(()), |part| Err(AgentError::Ended { part }))
+}
+
+/// Opens the spool and numbers the boot: what takes the disk some tens of milliseconds.
+fn open(
+    options: spool::Options,
+    state_directory: &Path,
+) -> Result<(Spool, spool::Opened, clock::BootNumber), AgentError> {
+    let (spool, opened) = Spool::open(options)?;
+    let boot = clock::boot_number(state_directory, BootId::read()?, 0)?;
+    Ok((spool, opened, boot))
 }
 
 /// The first words of this run in the log.

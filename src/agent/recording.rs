@@ -68,6 +68,8 @@ pub(super) struct Recording {
     /// Why records cannot be kept, so that it is said once and not five times a second.
     pub(super) failing: Option<String>,
     pub(super) pace: Pace,
+    /// Whether a value has been shown: the first is worth showing at once.
+    pub(super) shown: bool,
 }
 
 impl Recording {
@@ -94,7 +96,11 @@ impl Recording {
         let now = self.clock.now();
         match said.what {
             What::Readings(readings) => {
-                readings.iter().for_each(|reading| self.recorder.take(said.sensor, reading, now))
+                readings.iter().for_each(|reading| self.recorder.take(said.sensor, reading, now));
+                if !self.shown && readings.iter().any(|reading| reading.value.is_ok()) {
+                    self.shown = true;
+                    self.live.send_replace(Some(self.recorder.live(now)));
+                }
             }
             What::Fault(detail) => self.recorder.fault(said.sensor, &detail, now),
         }
