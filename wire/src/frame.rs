@@ -15,7 +15,10 @@
 use alloc::vec::Vec;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::id::{GatewayId, LogId, Seq};
+use crate::{
+    batch,
+    id::{GatewayId, LogId, Seq},
+};
 
 /// The version this code writes, and the newest it reads.
 pub const VERSION: u8 = 1;
@@ -145,7 +148,7 @@ fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
 /// [`encode`] makes of the same [`crate::Batch`].
 #[derive(Clone, Debug)]
 pub struct BatchBuilder {
-    /// Version, gateway, log, oldest_seq, first_seq.
+    /// Version and what stands before the entries.
     head: Vec<u8>,
     entries: Vec<u8>,
     count: usize,
@@ -156,7 +159,7 @@ impl BatchBuilder {
     /// An empty batch that begins at `first_seq`.
     pub fn new(gateway: &GatewayId, log: LogId, oldest_seq: Seq, first_seq: Seq) -> Self {
         let mut head = alloc::vec![VERSION];
-        head.extend(body(&(gateway, log, oldest_seq, first_seq)));
+        head.extend(body(&batch::head(gateway, log, oldest_seq, first_seq)));
         Self { head, entries: Vec::new(), count: 0, span: 0 }
     }
 

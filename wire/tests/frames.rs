@@ -84,7 +84,7 @@ const FROZEN: [&str; 8] = [
     "010380b09dc2df010104676e737302066e6f20666978",
     "020380c4889fe3018080d0dfbd94b98631a0c21edf1201",
     "030028c03e01020500",
-    "0107747275636b2d370123456789abcdef01ac02040a006919520bc2b02f5e0302010001010380b09dc2df010104676e737302066e6f2066697801020380c4889fe3018080d0dfbd94b98631a0c21edf120128030028c03e010205009916f39b",
+    "0107747275636b2d370123456789abcdefac02ab02040a006919520bc2b02f5e0302010001010380b09dc2df010104676e737302066e6f2066697801020380c4889fe3018080d0dfbd94b98631a0c21edf120128030028c03e010205007c81c20b",
     "0102000b66726f6e742d776865656c00c0843da08d0680c2d72f07010b66726f6e742d776865656c02c0843da08d0680c2d72f072e6ceb8b",
     "016919520bc2b02f5e0380b09dc2df01020080eec592df0100fed478e926b128400ad7a33b020180eec592df0101012f2f9192",
     "6919520bc2b02f5e",
@@ -113,6 +113,15 @@ fn a_batch_put_together_is_byte_for_byte_the_batch_encoded() {
     let (len, frame) = (builder.len(), builder.finish());
     assert_eq!(len, frame.len());
     assert_eq!(frame, frame::encode(&batch));
+}
+
+#[test]
+fn an_oldest_record_that_cannot_be_comes_back_too() {
+    // The hub names it when it refuses the batch.
+    for (oldest_seq, first_seq) in [(0, 0), (9, 1), (u64::MAX, 0), (0, u64::MAX), (5, 5)] {
+        let batch = Batch { oldest_seq, first_seq, ..batch() };
+        assert_eq!(frame::decode::<Batch>(&frame::encode(&batch)), Ok(batch));
+    }
 }
 
 #[test]

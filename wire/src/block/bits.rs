@@ -7,8 +7,9 @@ use super::BlockError;
 /// Writes bits.
 pub(super) struct Writer {
     bytes: Vec<u8>,
-    /// The bits not yet in `bytes`, at the low end; `held` of them, less than 8 between calls.
+    /// The bits not yet in `bytes`, at the low end; what stands above them is shifted out in time.
     hold: u64,
+    /// How many they are, below 64.
     held: u32,
 }
 
@@ -17,14 +18,18 @@ impl Writer {
         Self { bytes, hold: 0, held: 0 }
     }
 
-    /// The low `n` bits of `value`; `n` at most 56.
+    /// The low `n` bits of `value`, above which there are none; `n` at most 56.
     pub(super) fn put(&mut self, value: u64, n: u32) {
         debug_assert!(n <= 56 && (value >> n) == 0);
-        self.hold = self.hold << n | value;
-        self.held += n;
-        while self.held >= 8 {
-            self.held -= 8;
-            self.bytes.push((self.hold >> self.held) as u8);
+        let free = 64 - self.held;
+        if n < free {
+            self.hold = self.hold << n | value;
+            self.held += n;
+        } else {
+            self.held = n - free;
+            let full = self.hold << free | value >> self.held;
+            self.bytes.extend_from_slice(&full.to_be_bytes());
+            self.hold = value;
         }
     }
 
@@ -40,11 +45,13 @@ impl Writer {
         self.put(u64::from(flag), 1);
     }
 
-    /// The bytes; the last is filled up with zeros.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    /// The bytes, the last filled up with zeros; and as many bytes of zeros as make `least`.
+    pub(super) fn finish(mut self, least: usize) -> Vec<u8> {
         if self.held > 0 {
-            self.put(0, 8 - self.held);
+            let last = self.hold << (64 - self.held);
+            self.bytes.extend_from_slice(&last.to_be_bytes()[..self.held.div_ceil(8) as usize]);
         }
+        self.bytes.resize(self.bytes.len().max(least), 0);
         self.bytes
     }
 }
@@ -111,8 +118,12 @@ impl<'b> Reader<'b> {
         Ok(self.get(1)? == 1)
     }
 
-    /// Nothing but the filling of the last byte may be left.
-    pub(super) fn end(&self) -> Result<(), BlockError> {
-        if self.left() >= 8 || self.peek() != 0 { Err(BlockError::Rest(self.left() / 8)) } else { Ok(()) }
+    /// Nothing but zeros may be left: those that fill the last byte and, if the block has no more than `least` bytes,
+    /// those that fill the block.
+    pub(super) fn end(&self, least: usize) -> Result<(), BlockError> {
+        let full = self.left() >= 8 && self.bytes.len() > least;
+        let rest = self.bytes.get(self.at.div_ceil(8)..).unwrap_or(&[]);
+        let partly = self.peek() >> (56 + self.at % 8) != 0;
+        if full || partly || rest.iter().any(|&b| b != 0) { Err(BlockError::Rest(self.left() / 8)) } else { Ok(()) }
     }
 }

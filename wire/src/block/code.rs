@@ -49,6 +49,23 @@ pub(super) fn gamma(r: &mut Reader<'_>) -> Result<u64, BlockError> {
     }
 }
 
+/// Its number of bits in 7 bits, then the bits below the topmost.
+pub(super) fn put_long(w: &mut Writer, u: u64) {
+    let n = bits_of(u);
+    w.put(u64::from(n), 7);
+    if n > 1 {
+        w.put_long(u & mask(n - 1), n - 1);
+    }
+}
+
+pub(super) fn long(r: &mut Reader<'_>) -> Result<u64, BlockError> {
+    match r.get(7)? as u32 {
+        0 => Ok(0),
+        n @ 1..=64 => Ok(1 << (n - 1) | r.get_long(n - 1)?),
+        _ => Err(BlockError::Number),
+    }
+}
+
 pub(super) fn put_near(w: &mut Writer, i: i64) {
     put_unary(w, zigzag(i) as u32);
 }
@@ -80,9 +97,9 @@ fn unary(r: &mut Reader<'_>, most: u32) -> Result<u32, BlockError> {
 pub(super) fn put_rice(w: &mut Writer, u: u64, k: u32) {
     let q = u >> k;
     if q < u64::from(ESCAPE) {
+        // At most 19 + 1 + 32 bits.
         let q = q as u32;
-        w.put(mask(q) << 1, q + 1);
-        w.put(u & mask(k), k);
+        w.put(mask(q) << 1 << k | u & mask(k), q + 1 + k);
     } else {
         let n = bits_of(u);
         w.put(mask(ESCAPE) << 6 | u64::from(n - 1), ESCAPE + 6);
@@ -98,8 +115,10 @@ pub(super) fn rice(r: &mut Reader<'_>, k: u32) -> Result<u64, BlockError> {
         let n = r.get(6)? as u32 + 1;
         return r.get_long(n);
     }
-    r.skip(q + 1)?;
-    Ok(u64::from(q) << k | r.get(k)?)
+    // At most 19 + 1 + 32 bits, which are all in one word. Two shifts, because a shift by 64 (k = 0) is none.
+    let low = r.peek() << (q + 1) >> 1 >> (63 - k);
+    r.skip(q + 1 + k)?;
+    Ok(u64::from(q) << k | low)
 }
 
 /// Whether a number is told in full: a jump.
@@ -108,6 +127,7 @@ pub(super) fn is_jump(u: u64, k: u32) -> bool {
 }
 
 /// The running mean that k follows.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Mean {
     /// 16 times the mean.
     sum: u64,
@@ -119,7 +139,7 @@ impl Mean {
     }
 
     pub(super) fn k(&self) -> u32 {
-        bits_of(self.sum >> 4).saturating_sub(1).min(K_MAX)
+        k_of(self.sum >> 4)
     }
 
     /// A jump counts no more than the largest number that is none, so that it does not spoil what follows.
@@ -129,12 +149,7 @@ impl Mean {
     }
 }
 
-/// The best first k for these numbers.
-pub(super) fn first_k(numbers: impl Iterator<Item = u64>) -> u32 {
-    let (mut n, mut sum) = (0u64, 0u64);
-    for u in numbers.take(16) {
-        n += 1;
-        sum = sum.saturating_add(u.min(u64::MAX >> 8));
-    }
-    bits_of(sum / n.max(1)).saturating_sub(1).min(K_MAX)
+/// The best k for numbers of this mean.
+pub(super) fn k_of(mean: u64) -> u32 {
+    bits_of(mean).saturating_sub(1).min(K_MAX)
 }

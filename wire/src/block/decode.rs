@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 use super::{
     BlockError, Column, Context, FORM, Mode, Sample, Uncertainty,
-    bits::{Reader, mask},
-    code::{K_MAX, Mean, gamma, is_jump, near, rice, unzigzag},
-    predict::{FRAC, Predictor, TIME_GAINS, VALUE_GAINS},
+    bits::Reader,
+    code::{K_MAX, Mean, gamma, is_jump, long, near, rice, unzigzag},
+    predict::{FRAC, GAINS, Predictor},
 };
 use crate::Quality;
 
@@ -24,17 +24,22 @@ pub(super) fn each(block: &[u8], mut take: impl FnMut(Column, u64)) -> Result<()
     if form != FORM {
         return Err(BlockError::Form(form));
     }
-    let mut decoder = Decoder { r: Reader::new(rest), last: Context::before_first(), last_ticks: Vec::new() };
+    let most = block.len().saturating_mul(8);
+    let mut decoder = Decoder { r: Reader::new(rest), last: Context::before_first(), last_ticks: Vec::new(), most };
     for _ in 0..gamma(&mut decoder.r)? {
         take(decoder.column()?, decoder.last.period);
     }
-    decoder.r.end()
+    // The encoder fills up a block whose samples have less than a bit each.
+    let samples = most - decoder.most;
+    decoder.r.end(samples.div_ceil(8) - usize::from(samples > 0))
 }
 
 struct Decoder<'b> {
     r: Reader<'b>,
     last: Context,
     last_ticks: Vec<u64>,
+    /// Samples there can still be.
+    most: usize,
 }
 
 impl Decoder<'_> {
@@ -52,11 +57,12 @@ impl Decoder<'_> {
     }
 
     /// As many samples as are announced, if there can be so many.
-    fn blank(&self) -> Result<Vec<Sample>, BlockError> {
+    fn blank(&mut self) -> Result<Vec<Sample>, BlockError> {
         let count = usize::try_from(self.last.count).unwrap_or(usize::MAX);
-        if count == 0 || count > self.r.left() {
+        if count == 0 || count > self.most {
             return Err(BlockError::Count(self.last.count));
         }
+        self.most -= count;
         let blank = Sample { tick: 0, value: 0, uncertainty: self.last.uncertainty, quality: Quality::Good };
         Ok(alloc::vec![blank; count])
     }
@@ -67,8 +73,7 @@ impl Decoder<'_> {
             self.last.count = gamma(&mut self.r)?;
         }
         if !self.r.flag()? {
-            self.last.mode = Mode::ALL[self.r.get(2)? as usize];
-            self.period()?;
+            self.mode()?;
         }
         let mut samples = self.blank()?;
         if !self.r.flag()? {
@@ -80,12 +85,20 @@ impl Decoder<'_> {
         Ok(samples)
     }
 
-    fn period(&mut self) -> Result<(), BlockError> {
-        if self.last.mode != Mode::Copy {
-            let whole = self.r.flag()?;
-            let period = gamma(&mut self.r)?;
-            self.last.period = if whole { period << FRAC } else { period };
+    fn mode(&mut self) -> Result<(), BlockError> {
+        self.last.mode = match self.r.get(2)? {
+            0 => Mode::Copy,
+            1 => Mode::Schedule,
+            2 => Mode::Free,
+            _ => return Err(BlockError::Number),
+        };
+        if self.last.mode == Mode::Copy || self.r.flag()? {
+            return Ok(());
         }
+        let whole = self.r.flag()?;
+        let period = long(&mut self.r)?;
+        self.last.period = if whole { period << FRAC } else { period };
+        self.last.time_mean = Mean::of_k(within(self.r.get(6)? as i64, K_MAX)?);
         Ok(())
     }
 
@@ -121,33 +134,42 @@ impl Decoder<'_> {
     }
 
     fn times(&mut self, samples: &mut [Sample]) -> Result<(), BlockError> {
-        let Some(gains) = self.last.mode.gains() else { return self.copy_times(samples) };
-        let off = if self.r.flag()? { 0 } else { unzigzag(gamma(&mut self.r)?) };
-        let origin = self.last.expected_origin().wrapping_add(off as u64);
-        self.last.take_origin(origin);
-        let k = self.k(self.last.time_k)?;
-        self.last.time_k = k;
-        let step = self.last.period as i64;
-        let mut mean = Mean::of_k(k);
-        let mut predictor = Predictor::new(TIME_GAINS[gains], 0);
-        self.last_ticks.clear();
-        for (i, sample) in samples.iter_mut().enumerate() {
+        if self.last.mode == Mode::Copy {
+            return self.copy_times(samples);
+        }
+        let base = match self.last.base {
+            Some(base) => base,
+            None => *self.last.base.insert(long(&mut self.r)?),
+        };
+        let mut schedule = self.last.schedule();
+        let mut mean = self.last.time_mean;
+        let near = self.r.flag()?;
+        let u = if near { rice(&mut self.r, mean.k())? } else { long(&mut self.r)? };
+        let first = schedule.next().wrapping_add(unzigzag(u));
+        if near {
+            mean.take(u);
+        } else {
+            schedule.start(first);
+        }
+        schedule.take(first);
+        samples[0].tick = base.wrapping_add(first as u64);
+        for sample in &mut samples[1..] {
             let k = mean.k();
             let u = rice(&mut self.r, k)?;
             let r = unzigzag(u);
-            let x = predictor.next().wrapping_add(r);
+            let x = schedule.next().wrapping_add(r);
             mean.take(u);
             if is_jump(u, k) {
-                predictor.jump(r, step)
+                schedule.jump(r)
             } else {
-                predictor.take(x)
+                schedule.take(x)
             }
-            if i == 0 {
-                predictor.set_trend(step);
-            }
-            sample.tick = origin.wrapping_add(x as u64);
-            self.last_ticks.push(sample.tick);
+            sample.tick = base.wrapping_add(x as u64);
         }
+        self.last.time_mean = mean;
+        self.last.take_origin(schedule.origin(samples.len()), near);
+        self.last_ticks.clear();
+        self.last_ticks.extend(samples.iter().map(|s| s.tick));
         Ok(())
     }
 
@@ -161,33 +183,30 @@ impl Decoder<'_> {
         Ok(())
     }
 
-    fn k(&mut self, last: u32) -> Result<u32, BlockError> {
-        let k = i64::from(last) + near(&mut self.r)?;
-        u32::try_from(k).ok().filter(|&k| k <= K_MAX).ok_or(BlockError::Number)
-    }
-
     fn values(&mut self, samples: &mut [Sample]) -> Result<(), BlockError> {
-        let first = self.first_value()?;
-        samples[0].value = first;
-        if samples.len() == 1 {
+        let moves = self.r.flag()?;
+        if !moves && !self.r.flag()? {
             return Ok(());
         }
-        let gains = self.r.get(2)? as usize;
-        let k = self.k(self.last.value_k)?;
+        let first = self.first_value()?;
+        samples.iter_mut().for_each(|sample| sample.value = first);
+        if !moves || samples.len() == 1 {
+            return Ok(());
+        }
+        let gains = GAINS[self.r.get(2)? as usize];
+        let k = within(i64::from(self.last.value_k) + near(&mut self.r)?, K_MAX)?;
         self.last.value_k = k;
-        let mut predictor = Predictor::new(VALUE_GAINS[gains], 0);
-        let x = unzigzag(rice(&mut self.r, super::second_k(k))?);
-        predictor.take_second(x);
-        samples[1].value = first.wrapping_add(x);
+        let second = unzigzag(rice(&mut self.r, super::second_k(k))?);
+        samples[1].value = first.wrapping_add(second);
+        let mut predictor = Predictor::new(gains, second);
         let mut mean = Mean::of_k(k);
         for sample in &mut samples[2..] {
             let k = mean.k();
             let u = rice(&mut self.r, k)?;
-            let r = unzigzag(u);
-            let x = predictor.next().wrapping_add(r);
+            let x = predictor.next().wrapping_add(unzigzag(u));
             mean.take(u);
             if is_jump(u, k) {
-                predictor.jump(r, 0)
+                predictor.jump(x)
             } else {
                 predictor.take(x)
             }
@@ -198,12 +217,16 @@ impl Decoder<'_> {
 
     fn first_value(&mut self) -> Result<i64, BlockError> {
         let against = self.r.flag()?;
-        let n = i64::from(self.last.first_bits) + near(&mut self.r)?;
-        let n = u32::try_from(n).ok().filter(|&n| n <= 64).ok_or(BlockError::Number)?;
-        let u = if n == 0 { 0 } else { 1 << (n - 1) | self.r.get_long(n - 1)? & mask(n - 1) };
+        let n = within(i64::from(self.last.first_bits) + near(&mut self.r)?, 64)?;
+        let u = if n == 0 { 0 } else { 1 << (n - 1) | self.r.get_long(n - 1)? };
         let value = if against { self.last.first_value.wrapping_add(unzigzag(u)) } else { unzigzag(u) };
         self.last.first_bits = n;
         self.last.first_value = value;
         Ok(value)
     }
+}
+
+/// A number that the encoder writes between 0 and `most`.
+fn within(n: i64, most: u32) -> Result<u32, BlockError> {
+    u32::try_from(n).ok().filter(|&n| n <= most).ok_or(BlockError::Number)
 }

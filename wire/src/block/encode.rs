@@ -5,16 +5,19 @@ use alloc::vec::Vec;
 use super::{
     Column, Context, FORM, Mode, Periods, Sample,
     bits::Writer,
-    code::{self, Mean, bits_of, is_jump, put_gamma, put_near, put_rice, zigzag},
-    predict::{FRAC, Predictor, TIME_GAINS, VALUE_GAINS},
+    code::{self, Mean, bits_of, is_jump, put_gamma, put_long, put_near, put_rice, zigzag},
+    predict::{FRAC, GAINS, Predictor, Schedule},
 };
 use crate::Quality;
+
+/// Steps between the k that times go on with and the k they would like, from which it pays to tell it.
+const K_OFF: u32 = 3;
 
 /// The columns as bytes. Columns without samples are left out.
 pub fn encode(columns: &[Column], periods: &impl Periods) -> Vec<u8> {
     let filled = || columns.iter().filter(|column| !column.samples.is_empty());
     let samples: usize = filled().map(|column| column.samples.len()).sum();
-    let mut bytes = Vec::with_capacity(16 + samples * 2);
+    let mut bytes = Vec::with_capacity(64 + samples * 2);
     bytes.push(FORM);
     let mut w = Writer::new(bytes);
     put_gamma(&mut w, filled().count() as u64);
@@ -22,7 +25,8 @@ pub fn encode(columns: &[Column], periods: &impl Periods) -> Vec<u8> {
     for column in filled() {
         encoder.column(column, periods.period(column.channel));
     }
-    encoder.w.finish()
+    // A bit for each sample, so that a reader can tell from the length how many there can be.
+    encoder.w.finish(samples.div_ceil(8))
 }
 
 struct Encoder<'c> {
@@ -37,7 +41,7 @@ struct Encoder<'c> {
 struct Times {
     mode: Mode,
     period: u64,
-    origin: u64,
+    k: u32,
 }
 
 impl<'c> Encoder<'c> {
@@ -46,7 +50,7 @@ impl<'c> Encoder<'c> {
         let times = self.choose_times(samples, period);
         self.head(column, times);
         if times.mode != Mode::Copy {
-            self.times(samples, times);
+            self.times(samples);
         }
         self.values(samples);
         self.last.channel = column.channel;
@@ -58,9 +62,11 @@ impl<'c> Encoder<'c> {
         let good = samples.iter().all(|s| s.quality == Quality::Good);
         let steady = samples.iter().all(|s| s.uncertainty == self.last.uncertainty);
         let next = column.channel == self.last.channel.wrapping_add(1);
-        let (count, shape) = (samples.len() as u64, (times.mode, times.period));
-        let (same_count, same_shape) = (count == self.last.count, shape == (self.last.mode, self.last.period));
-        let as_last = good && steady && next && same_count && same_shape;
+        let count = samples.len() as u64;
+        let same_count = count == self.last.count;
+        let goes_on = self.goes_on(times);
+        let same_mode = goes_on && times.mode == self.last.mode;
+        let as_last = good && steady && next && same_count && same_mode;
         self.w.put_flag(as_last);
         if as_last {
             return;
@@ -74,10 +80,9 @@ impl<'c> Encoder<'c> {
             put_gamma(&mut self.w, count);
             self.last.count = count;
         }
-        self.w.put_flag(same_shape);
-        if !same_shape {
-            self.w.put(times.mode as u64, 2);
-            self.period(times);
+        self.w.put_flag(same_mode);
+        if !same_mode {
+            self.mode(times, goes_on);
         }
         self.w.put_flag(steady);
         if !steady {
@@ -89,15 +94,28 @@ impl<'c> Encoder<'c> {
         }
     }
 
-    fn period(&mut self, times: Times) {
+    /// Whether times can be told with the period and k that are in force.
+    fn goes_on(&self, times: Times) -> bool {
+        let same = times.period == self.last.period && self.last.time_mean.k().abs_diff(times.k) < K_OFF;
+        times.mode == Mode::Copy || same
+    }
+
+    fn mode(&mut self, times: Times, goes_on: bool) {
         self.last.mode = times.mode;
+        self.w.put(times.mode as u64, 2);
         if times.mode == Mode::Copy {
+            return;
+        }
+        self.w.put_flag(goes_on);
+        if goes_on {
             return;
         }
         let whole = times.period.trailing_zeros() >= FRAC;
         self.w.put_flag(whole);
-        put_gamma(&mut self.w, if whole { times.period >> FRAC } else { times.period });
+        put_long(&mut self.w, if whole { times.period >> FRAC } else { times.period });
+        self.w.put(u64::from(times.k), 6);
         self.last.period = times.period;
+        self.last.time_mean = Mean::of_k(times.k);
     }
 
     fn uncertainties(&mut self, samples: &[Sample]) {
@@ -125,150 +143,107 @@ impl<'c> Encoder<'c> {
         }
     }
 
-    /// The cheapest of: as the last column, its mode continued, a schedule, a drifting one, none.
+    /// As the last column, on a schedule, or free; whichever is cheapest.
     fn choose_times(&mut self, samples: &'c [Sample], period: u64) -> Times {
         let ticks = || samples.iter().map(|s| s.tick);
         if samples.len() == self.last_samples.len() && ticks().eq(self.last_samples.iter().map(|s| s.tick)) {
-            return Times { mode: Mode::Copy, period: self.last.period, origin: 0 };
+            return Times { mode: Mode::Copy, period: self.last.period, k: 0 };
         }
+        let near = period != 0 && period < 1 << 50 && median_gap_is_near(samples, period, &mut self.scratch);
+        let period = if near { period } else { estimate(samples, &mut self.scratch) };
+        let (mut bits, mut sums) = ([0u64; 2], [0u64; 2]);
         let first = samples[0].tick;
-        let steady = period != 0 && period < 1 << 50 && median_gap_is_near(samples, period, &mut self.scratch);
-        let period = if steady { period } else { estimate(samples, &mut self.scratch) };
-        let middle = first.wrapping_add(self.middle(samples, period) as u64);
-        let last = Times { mode: self.last.mode, period: self.last.period, origin: self.last.expected_origin() };
-        let candidates = [
-            last,
-            Times { mode: Mode::Schedule, period, origin: last.origin },
-            Times { mode: Mode::Schedule, period, origin: middle },
-            Times { mode: Mode::Drift, period, origin: first },
-            Times { mode: Mode::Free, period, origin: first },
-        ];
-        let mut best = (u64::MAX, candidates[4]);
-        for times in candidates {
-            if times.mode == Mode::Copy {
-                continue;
-            }
-            let cost = self.cost(samples, times);
-            if cost < best.0 {
-                best = (cost, times);
-            }
-        }
-        best.1
-    }
-
-    /// About how many bits these times will take.
-    fn cost(&self, samples: &[Sample], times: Times) -> u64 {
-        let mut cost = 0;
-        if (times.mode, times.period) != (self.last.mode, self.last.period) {
-            cost += 8 + 2 * u64::from(bits_of(times.period >> FRAC));
-        }
-        let off = times.origin.wrapping_sub(self.last.expected_origin()) as i64;
-        cost += 1 + 2 * u64::from(bits_of(zigzag(off)));
-        let Some(gains) = times.mode.gains() else { return cost };
-        let mut predictor = Predictor::new(TIME_GAINS[gains], 0);
-        let step = times.period as i64;
-        for (i, sample) in samples.iter().enumerate() {
-            let x = sample.tick.wrapping_sub(times.origin) as i64;
-            let r = x.wrapping_sub(predictor.next());
-            let bits = u64::from(bits_of(zigzag(r)));
-            cost += bits;
-            // What is far off the schedule will be told in full.
-            if bits > 8 && r.unsigned_abs() > times.period >> (FRAC + 1) {
-                cost += 20;
-                predictor.jump(r, step);
-            } else {
-                predictor.take(x);
-            }
-            if i == 0 {
-                predictor.set_trend(step);
-            }
-        }
-        cost
-    }
-
-    /// The middle of the first times that the samples' times would give on a schedule, relative to the first.
-    fn middle(&mut self, samples: &[Sample], period: u64) -> i64 {
-        self.scratch.clear();
-        let first = samples[0].tick;
-        let on = |i: u64| (i.wrapping_mul(period).wrapping_add(1 << (FRAC - 1)) >> FRAC) as i64;
-        let offs = samples.iter().zip(0u64..).map(|(s, i)| (s.tick.wrapping_sub(first) as i64).wrapping_sub(on(i)));
-        self.scratch.extend(offs);
-        let half = self.scratch.len() / 2;
-        *self.scratch.select_nth_unstable(half).1
-    }
-
-    fn times(&mut self, samples: &[Sample], times: Times) {
-        let off = times.origin.wrapping_sub(self.last.expected_origin()) as i64;
-        self.w.put_flag(off == 0);
-        if off != 0 {
-            put_gamma(&mut self.w, zigzag(off));
-        }
-        self.last.take_origin(times.origin);
-        let gains = TIME_GAINS[times.mode.gains().unwrap_or(0)];
-        let step = times.period as i64;
-
-        // Once to see which k to begin with, once to write.
-        let k = {
-            let mut predictor = Predictor::new(gains, 0);
-            let residuals = samples.iter().enumerate().map(|(i, sample)| {
-                let x = sample.tick.wrapping_sub(times.origin) as i64;
-                let r = x.wrapping_sub(predictor.next());
-                predictor.take(x);
-                if i == 0 {
-                    predictor.set_trend(step);
+        let mut schedules = [false, true].map(|free| Schedule::expecting(0, period, free));
+        schedules.iter_mut().for_each(|schedule| schedule.start(0));
+        schedules.iter_mut().for_each(|schedule| schedule.take(0));
+        for (i, sample) in samples.iter().enumerate().skip(1) {
+            let x = sample.tick.wrapping_sub(first) as i64;
+            for (schedule, (bits, sum)) in schedules.iter_mut().zip(bits.iter_mut().zip(&mut sums)) {
+                let r = x.wrapping_sub(schedule.next());
+                let cost = bits_of(zigzag(r));
+                *bits += u64::from(cost);
+                // What is far off the schedule will be told in full.
+                if cost > 8 && r.unsigned_abs() > period >> (FRAC + 1) {
+                    *bits += 20;
+                    schedule.jump(r);
+                } else {
+                    if i <= 16 {
+                        *sum += zigzag(r);
+                    }
+                    schedule.take(x);
                 }
-                zigzag(r)
-            });
-            code::first_k(residuals)
+            }
+        }
+        let free = usize::from(bits[1] < bits[0]);
+        // A single time says nothing of how far times are off.
+        let k = match samples.len() as u64 - 1 {
+            0 => self.last.time_mean.k(),
+            n => code::k_of(sums[free] / n.min(16)),
         };
-        put_near(&mut self.w, i64::from(k) - i64::from(self.last.time_k));
-        self.last.time_k = k;
-        let mut mean = Mean::of_k(k);
-        let mut predictor = Predictor::new(gains, 0);
-        for (i, sample) in samples.iter().enumerate() {
-            let x = sample.tick.wrapping_sub(times.origin) as i64;
-            let r = x.wrapping_sub(predictor.next());
+        Times { mode: if free == 1 { Mode::Free } else { Mode::Schedule }, period, k }
+    }
+
+    fn times(&mut self, samples: &[Sample]) {
+        let base = *self.last.base.get_or_insert_with(|| {
+            put_long(&mut self.w, samples[0].tick);
+            samples[0].tick
+        });
+        let mut schedule = self.last.schedule();
+        let mut mean = self.last.time_mean;
+        let first = samples[0].tick.wrapping_sub(base) as i64;
+        let r = first.wrapping_sub(schedule.next());
+        let (u, k) = (zigzag(r), mean.k());
+        let near = u >> k < 8;
+        self.w.put_flag(near);
+        if near {
+            put_rice(&mut self.w, u, k);
+            mean.take(u);
+        } else {
+            put_long(&mut self.w, u);
+            schedule.start(first);
+        }
+        schedule.take(first);
+        for sample in &samples[1..] {
+            let x = sample.tick.wrapping_sub(base) as i64;
+            let r = x.wrapping_sub(schedule.next());
             let (u, k) = (zigzag(r), mean.k());
             put_rice(&mut self.w, u, k);
             mean.take(u);
-            if is_jump(u, k) {
-                predictor.jump(r, step)
-            } else {
-                predictor.take(x)
-            }
-            if i == 0 {
-                predictor.set_trend(step);
-            }
+            if is_jump(u, k) { schedule.jump(r) } else { schedule.take(x) }
         }
+        self.last.time_mean = mean;
+        self.last.take_origin(schedule.origin(samples.len()), near);
     }
 
     fn values(&mut self, samples: &[Sample]) {
         let first = samples[0].value;
+        let moves = samples.iter().any(|s| s.value != first);
+        self.w.put_flag(moves);
+        if !moves {
+            self.w.put_flag(first != 0);
+            if first == 0 {
+                return;
+            }
+        }
         self.first_value(first);
-        if samples.len() == 1 {
+        if !moves {
             return;
         }
-        let gains = best_gains(samples);
+        let (gains, k) = best_gains(samples);
         self.w.put(gains as u64, 2);
-        let residuals = residuals(samples, gains).skip(1);
-        let k = code::first_k(residuals);
         put_near(&mut self.w, i64::from(k) - i64::from(self.last.value_k));
         self.last.value_k = k;
+        let second = samples[1].value.wrapping_sub(first);
+        put_rice(&mut self.w, zigzag(second), super::second_k(k));
         let mut mean = Mean::of_k(k);
-        let mut predictor = Predictor::new(VALUE_GAINS[gains], 0);
-        for (i, sample) in samples.iter().enumerate().skip(1) {
+        let mut predictor = Predictor::new(GAINS[gains], second);
+        for sample in &samples[2..] {
             let x = sample.value.wrapping_sub(first);
             let r = x.wrapping_sub(predictor.next());
-            let u = zigzag(r);
-            if i == 1 {
-                put_rice(&mut self.w, u, super::second_k(k));
-                predictor.take_second(x);
-                continue;
-            }
-            let k = mean.k();
+            let (u, k) = (zigzag(r), mean.k());
             put_rice(&mut self.w, u, k);
             mean.take(u);
-            if is_jump(u, k) { predictor.jump(r, 0) } else { predictor.take(x) }
+            if is_jump(u, k) { predictor.jump(x) } else { predictor.take(x) }
         }
     }
 
@@ -288,32 +263,32 @@ impl<'c> Encoder<'c> {
     }
 }
 
-fn residuals(samples: &[Sample], gains: usize) -> impl Iterator<Item = u64> {
+/// The cheapest gains and the k to begin with.
+fn best_gains(samples: &[Sample]) -> (usize, u32) {
     let first = samples[0].value;
-    let mut predictor = Predictor::new(VALUE_GAINS[gains], 0);
-    samples.iter().enumerate().skip(1).map(move |(i, sample)| {
+    let second = samples[1].value.wrapping_sub(first);
+    let mut predictors = GAINS.map(|gains| Predictor::new(gains, second));
+    let (mut bits, mut sums) = ([0u64; 4], [0u64; 4]);
+    for (i, sample) in samples.iter().enumerate().skip(2) {
         let x = sample.value.wrapping_sub(first);
-        let r = x.wrapping_sub(predictor.next());
-        if i == 1 {
-            predictor.take_second(x)
-        } else {
-            predictor.take(x)
-        }
-        zigzag(r)
-    })
-}
-
-fn best_gains(samples: &[Sample]) -> usize {
-    let cost = |gains: usize| residuals(samples, gains).map(|u| u64::from(bits_of(u))).sum::<u64>();
-    // The random walk first: of equals it is the one that comes out of a jump at once.
-    let mut best = (cost(1), 1);
-    for gains in [2, 3, 0] {
-        let cost = cost(gains);
-        if cost < best.0 {
-            best = (cost, gains);
+        for ((predictor, bits), sum) in predictors.iter_mut().zip(&mut bits).zip(&mut sums) {
+            let u = zigzag(x.wrapping_sub(predictor.next()));
+            *bits += u64::from(bits_of(u));
+            if i < 18 {
+                *sum = sum.saturating_add(u.min(u64::MAX >> 8));
+            }
+            predictor.take(x);
         }
     }
-    best.1
+    // The random walk first: of equals it is the one that comes out of a jump at once.
+    let mut best = 1;
+    for gains in [2, 3, 0] {
+        if bits[gains] < bits[best] {
+            best = gains;
+        }
+    }
+    let n = (samples.len() as u64 - 2).clamp(1, 16);
+    (best, code::k_of(sums[best] / n))
 }
 
 /// Whether the samples come at about this period; a wrong configuration must not cost bytes.
@@ -321,7 +296,11 @@ fn median_gap_is_near(samples: &[Sample], period: u64, scratch: &mut Vec<i64>) -
     if samples.len() < 3 {
         return true;
     }
-    estimate(samples, scratch).abs_diff(period) <= period / 4
+    let gap = samples[1].tick.wrapping_sub(samples[0].tick);
+    let near = |gap: u64| gap < 1 << 50 && (gap << FRAC).abs_diff(period) <= period / 4;
+    // Nearly always the first gap tells.
+    near(gap) && near(samples[2].tick.wrapping_sub(samples[1].tick))
+        || estimate(samples, scratch).abs_diff(period) <= period / 4
 }
 
 /// The mean of those times between samples that are near the middle one, in parts of a tick.

@@ -2,6 +2,9 @@
 
 use alloc::vec::Vec;
 
+use code::Mean;
+use predict::Schedule;
+
 use crate::{Manifest, Quality};
 
 mod bits;
@@ -70,53 +73,67 @@ enum Mode {
     /// They are those of the column before.
     #[default]
     Copy = 0,
-    /// Against the schedule origin + i x period.
+    /// Against a schedule that moves to where they are.
     Schedule = 1,
-    /// Against a schedule that follows them slowly: their clock drifts against ours.
-    Drift = 2,
     /// Against the time before, plus the period.
-    Free = 3,
-}
-
-impl Mode {
-    const ALL: [Mode; 4] = [Mode::Copy, Mode::Schedule, Mode::Drift, Mode::Free];
-
-    /// Place in [`predict::TIME_GAINS`].
-    fn gains(self) -> Option<usize> {
-        (self as usize).checked_sub(1)
-    }
+    Free = 2,
 }
 
 /// What a column leaves for the next one to refer to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Context {
     channel: u16,
     count: u64,
     mode: Mode,
-    period: u64,
     uncertainty: Uncertainty,
-    origin: u64,
-    origin_step: u64,
-    time_k: u32,
+    /// The first tick told in the block; all others are told against it.
+    base: Option<u64>,
+    /// In parts of a tick, as the next two.
+    period: u64,
+    /// Where the last schedule began, by all its times, relative to the base.
+    origin: i64,
+    /// How far the next is expected behind it.
+    origin_step: i64,
+    time_mean: Mean,
     value_k: u32,
     first_bits: u32,
     first_value: i64,
 }
 
 impl Context {
-    /// All zero and `Copy`; the channel so that number 0 is the next.
+    /// The channel so that number 0 is the next; all else zero.
     fn before_first() -> Self {
-        Self { channel: u16::MAX, ..Self::default() }
+        Self {
+            channel: u16::MAX,
+            count: 0,
+            mode: Mode::Copy,
+            uncertainty: Uncertainty::UNKNOWN,
+            base: None,
+            period: 0,
+            origin: 0,
+            origin_step: 0,
+            time_mean: Mean::of_k(0),
+            value_k: 4,
+            first_bits: 14,
+            first_value: 0,
+        }
     }
 
-    /// Channels are often read one after the other: the next origin is as far from the last as that was from its last.
-    fn expected_origin(&self) -> u64 {
-        self.origin.wrapping_add(self.origin_step)
+    /// Channels are often read one after the other: the next schedule begins as far behind the last as that behind its
+    /// last.
+    fn schedule(&self) -> Schedule {
+        Schedule::expecting(self.origin.wrapping_add(self.origin_step), self.period, self.mode == Mode::Free)
     }
 
-    fn take_origin(&mut self, origin: u64) {
-        // From nothing to the first origin is no step.
-        self.origin_step = if self.origin == 0 { 0 } else { origin.wrapping_sub(self.origin) };
+    /// Where a schedule was found to begin, and whether that was near what was expected.
+    fn take_origin(&mut self, origin: i64, near: bool) {
+        let step = origin.wrapping_sub(self.origin);
+        self.origin_step = if near {
+            // Half of the way: each origin is uncertain by a part of the jitter.
+            self.origin_step.wrapping_add(step.wrapping_sub(self.origin_step) >> 1)
+        } else {
+            step
+        };
         self.origin = origin;
     }
 }
