@@ -1,0 +1,168 @@
+//! Sensors that cannot be opened or fall away: the others never notice, each is told, tried again, and found again.
+
+mod agent;
+mod broker;
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{OpenOptionsExt, symlink},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use agent::{Home, output, text};
+use broker::{Broker, Hub, HubState, installed};
+use speedwell::board::simulated::rmc;
+use speedwell_wire::{EventKind, NoData, Record, block, message::SensorHealth};
+
+/// A pair of pseudo terminals as a serial adapter: a receiver speaks at the far end until it is unplugged.
+struct Adapter {
+    device: PathBuf,
+    pulled: Arc<AtomicBool>,
+    receiver: Option<JoinHandle<()>>,
+}
+
+impl Adapter {
+    /// Plugs one in; it speaks at 5 Hz.
+    fn plug_in() -> Self {
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let far = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/ptmx").unwrap();
+        let (mut unlock, mut number): (libc::c_int, libc::c_int) = (0, 0);
+        // SAFETY: both calls are given an open pty master and a place of the size they read or write.
+        let done = unsafe {
+            [
+                libc::ioctl(far.as_raw_fd(), libc::TIOCSPTLCK, &raw mut unlock),
+                libc::ioctl(far.as_raw_fd(), libc::TIOCGPTN, &raw mut number),
+            ]
+        };
+        assert_eq!(done, [0, 0], "{}", io::Error::last_os_error());
+        let pulled = Arc::new(AtomicBool::new(false));
+        let receiver = std::thread::spawn({
+            let pulled = pulled.clone();
+            move || speak(far, &pulled)
+        });
+        Adapter { device: format!("/dev/pts/{number}").into(), pulled, receiver: Some(receiver) }
+    }
+
+    /// Pulls it out: the line hangs up.
+    fn pull(mut self) {
+        self.pulled.store(true, Ordering::Relaxed);
+        self.receiver.take().unwrap().join().unwrap();
+    }
+}
+
+fn speak(mut far: File, pulled: &AtomicBool) {
+    let mut heard = [0; 256];
+    while !pulled.load(Ordering::Relaxed) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i128;
+        // Nobody may listen yet: then the line is full, or echoes.
+        let _ = far.write(rmc(now, 52.5, 13.25, 12.5, 90.0).as_bytes());
+        let _ = io::Read::read(&mut far, &mut heard);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// A wheel on a chip that is not there, a CAN interface that is not there, and a receiver at `port`.
+fn sensors(port: &Path) -> String {
+    let port = port.display();
+    format!(
+        r#"
+[[sensor]]
+name = "front-wheel"
+kind = "hall"
+pin = "no-such-chip:3"
+pulses-per-metre = 24
+
+[[sensor]]
+name = "ecu-speed"
+kind = "j1939"
+interface = "can77"
+
+[[sensor]]
+name = "gnss"
+kind = "nmea"
+port = "{port}"
+report = "5 Hz"
+"#
+    )
+}
+
+/// The newest state of a sensor that the hub was told.
+fn of<'a>(state: &'a HubState, sensor: &str) -> Option<&'a SensorHealth> {
+    let sensors = &state.statuses.last()?.health.as_ref()?.sensors;
+    sensors.iter().find(|s| s.name == sensor)
+}
+
+fn faulty(state: &HubState, sensor: &str, words: &str) -> bool {
+    of(state, sensor).is_some_and(|s| s.trouble == Some(NoData::Fault) && s.detail.contains(words))
+}
+
+/// Samples of the receiver's speed that the hub has: the third sensor's first channel, after one of each other.
+fn speeds(state: &HubState) -> usize {
+    let columns = state.stored.values().flat_map(|(_, record)| match record {
+        Record::Samples(samples) => block::decode(&samples.block).unwrap(),
+        _ => Vec::new(),
+    });
+    columns.filter(|column| column.channel == 2).map(|column| column.samples.len()).sum()
+}
+
+fn events(state: &HubState, sensor: &str, kind: EventKind) -> Vec<String> {
+    let of = |record: &Record| match record {
+        Record::Event(e) if e.kind == kind && e.sensor.as_deref() == Some(sensor) => Some(e.detail.clone()),
+        _ => None,
+    };
+    state.stored.values().filter_map(|(_, record)| of(record)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sensor_that_cannot_be_opened_or_falls_away_is_told_tried_again_and_never_stops_the_others() {
+    if !installed() {
+        return;
+    }
+    let broker = Broker::start();
+    let hub = Hub::start(broker.port).await;
+    let adapter = Adapter::plug_in();
+    let directory = tempfile::tempdir().unwrap();
+    let port = directory.path().join("gnss");
+    symlink(&adapter.device, &port).unwrap();
+    let home = Home::new("generic-linux", &format!("mqtt://127.0.0.1:{}", broker.port), &sensors(&port));
+    let mut agent = home.start();
+
+    hub.until("speeds of the receiver", |s| speeds(s) >= 5).await;
+    hub.until("the wheel told as faulty", |s| faulty(s, "front-wheel", "no-such-chip")).await;
+    hub.until("the interface told as missing", |s| faulty(s, "ecu-speed", "can77")).await;
+    assert_eq!(of(&hub.state(), "gnss").and_then(|s| s.trouble), None);
+    let told = events(&hub.state(), "front-wheel", EventKind::SensorFault);
+    assert!(told.len() == 1 && told[0].contains("no-such-chip"), "once, however often it is tried: {told:?}");
+    let watched = {
+        let mut watch = home.command("watch");
+        tokio::task::spawn_blocking(move || output(watch.args(["--seconds", "0.5"]))).await.unwrap()
+    };
+    let lines = text(&watched.stdout);
+    let wheel = lines.lines().find(|line| line.starts_with("front-wheel")).expect("a line for the wheel");
+    assert!(wheel.contains("no value") && wheel.contains("fault"), "{lines}");
+    agent.says_times("WARN there is no", 3).await;
+
+    adapter.pull();
+    hub.until("the receiver told as gone", |s| faulty(s, "gnss", "hung up: adapter unplugged?")).await;
+    std::fs::remove_file(&port).unwrap();
+    let adapter = Adapter::plug_in();
+    symlink(&adapter.device, &port).unwrap();
+    let before = speeds(&hub.state());
+    hub.until("speeds again", |s| speeds(s) > before + 5).await;
+    hub.until("told as well again", |s| of(s, "gnss").is_some_and(|s| s.trouble.is_none())).await;
+    hub.until("the recovery in the log", |s| events(s, "gnss", EventKind::SensorRecovered).len() == 1).await;
+    let told = events(&hub.state(), "gnss", EventKind::SensorFault);
+    assert!(told.iter().any(|detail| detail.contains("hung up")), "{told:?}");
+    agent.stop_well().await;
+    adapter.pull();
+}
