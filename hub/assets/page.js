@@ -25,11 +25,12 @@ class Section {
     this.root.className = "gateway";
     this.root.dataset.gateway = id;
     this.root.setAttribute("aria-label", `Gateway ${id}`);
-    this.root.innerHTML = `<header><h2></h2><p class="state"><span class="dot" aria-hidden="true"></span><span class="text"></span></p><p class="about"></p></header><div class="channels major"></div><div class="channels rest"></div>`;
+    this.root.innerHTML = `<header><h2></h2><p class="state"><span class="dot" aria-hidden="true"></span><span class="text"></span></p><p class="about"></p><p class="stored"></p></header><div class="channels major"></div><div class="channels rest"></div>`;
     this.root.querySelector("h2").textContent = id;
     this.state = this.root.querySelector(".state");
     this.stateText = this.root.querySelector(".text");
     this.about = this.root.querySelector(".about");
+    this.stored = this.root.querySelector(".stored");
     this.major = this.root.querySelector(".major");
     this.rest = this.root.querySelector(".rest");
     const after = [...sections.values()].find((other) => other.id > id);
@@ -64,6 +65,13 @@ class Section {
       lost > 0 && `${lost} samples lost`,
       health && (health.clock === "untrusted" ? "clock not trusted" : `clock by ${health.clock.toUpperCase()}`),
     ].filter(Boolean).join(" · ");
+    const { thru, gaps, lost_samples: shed, rejected } = this.gateway.stored;
+    const missing = [
+      shed > 0 && `${shed} samples declared lost`,
+      gaps > 0 && `${gaps} ${gaps === 1 ? "gap" : "gaps"} in the records`,
+      rejected > 0 && `${rejected} ${rejected === 1 ? "message" : "messages"} set aside`,
+    ].filter(Boolean);
+    this.stored.textContent = missing.length ? [`stored up to record ${thru}`, ...missing].join(" · ") : "";
     for (const card of this.cards.values()) card.show(now, speedUnit);
   }
 }

@@ -2,8 +2,9 @@
 //!
 //! In      live messages, status messages, stored values.
 //! Out     [`GatewayView`]s: all of them as a snapshot, and each again when something of it changed.
-//! Keeps   one value a channel, in memory. At most [`MAX_GATEWAYS`] gateways of [`MAX_CHANNELS`] channels.
-//! Imports `store` (its [`Latest`]), `wire`.
+//! Keeps   one value a channel, in memory. At most [`MAX_GATEWAYS`] gateways of [`MAX_CHANNELS`] channels, and
+//!         [`MAX_ALL_CHANNELS`] of all together.
+//! Imports `store` (its [`Latest`], [`Standing`]), `wire`.
 //!
 //! A view is whole: who misses some catches up with the next. Time comes in as an argument.
 
@@ -14,15 +15,17 @@ use std::{
 };
 
 use serde::Serialize;
-use speedwell_wire::{GatewayId, Live, Manifest, NoData, Quality, Quantity, Status, message::Health};
+use speedwell_wire::{GatewayId, Live, LogId, Manifest, NoData, Quality, Quantity, Status, message::Health};
 use tokio::sync::broadcast;
 
-use crate::store::Latest;
+use crate::store::{Committed, Latest, Standing};
 
 /// Gateways shown; one more is stored all the same, but not shown.
 pub const MAX_GATEWAYS: usize = 10_000;
 /// Channels shown a gateway.
 pub const MAX_CHANNELS: usize = 1_000;
+/// Channels shown of all gateways together: a snapshot of them is some 20 MB.
+pub const MAX_ALL_CHANNELS: usize = 100_000;
 /// Views a slow client may lag behind before it gets a snapshot instead.
 pub const FAN_OUT: usize = 256;
 /// The beat of status messages.
@@ -35,8 +38,15 @@ const LIVE_FRESH: Duration = Duration::from_secs(5);
 /// The room. Cheap to share.
 #[derive(Clone)]
 pub struct Board {
-    state: Arc<Mutex<BTreeMap<GatewayId, Gateway>>>,
+    state: Arc<Mutex<State>>,
     views: broadcast::Sender<Arc<GatewayView>>,
+}
+
+#[derive(Default)]
+struct State {
+    gateways: BTreeMap<GatewayId, Gateway>,
+    /// Of all of them together.
+    channels: usize,
 }
 
 /// Whether a gateway can be heard.
@@ -70,6 +80,8 @@ pub struct GatewayView {
     /// What it says of itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// What is stored of it.
+    pub stored: Standing,
     /// Its channels, by sensor and quantity.
     pub channels: Vec<ChannelView>,
 }
@@ -104,10 +116,15 @@ struct Gateway {
     shown: Option<(Connection, Option<Instant>)>,
     version: String,
     health: Option<Health>,
+    stored: Standing,
     channels: BTreeMap<(String, Quantity), Newest>,
+    /// Channels it may still add.
+    room: usize,
 }
 
 struct Newest {
+    /// The log the boot is one of; a live message does not tell.
+    log: Option<LogId>,
     boot: u32,
     t_ns: u64,
     value: Result<(f64, Option<f64>, Quality), NoData>,
@@ -126,12 +143,14 @@ impl Board {
     pub fn live(&self, id: &GatewayId, live: &Live, manifest: &Manifest, now: Instant) {
         self.change(id, now, |gateway| {
             (gateway.heard, gateway.live) = (Some(now), Some(now));
+            let log = gateway.health.as_ref().map(|health| health.log);
             for value in &live.values {
                 let Some(channel) = manifest.channel(value.channel) else { continue };
                 let age = Duration::from_nanos(live.now_ns.saturating_sub(value.t_ns));
                 gateway.keep(
                     (channel.sensor.clone(), channel.quantity),
                     Newest {
+                        log,
                         boot: live.boot,
                         t_ns: value.t_ns,
                         value: value.value.and_then(|(v, u, q)| known(v, Some(f64::from(u)), q)),
@@ -166,16 +185,18 @@ impl Board {
             if gateway.live.is_some_and(|at| now.duration_since(at) < LIVE_FRESH) {
                 return;
             }
-            for Latest { boot, newest, utc_ns: measured, .. } in newest {
+            for Latest { log, boot, newest, utc_ns: measured, .. } in newest {
                 let key = (newest.sensor.clone(), newest.quantity);
-                let older = |old: &Newest| (old.boot, old.t_ns) >= (*boot, newest.t_ns);
-                if gateway.channels.get(&key).is_some_and(older) {
+                let written = gateway.health.as_ref().map(|health| health.log);
+                let newer = |old: &Newest| old.precedes(*log, *boot, newest.t_ns, written);
+                if !gateway.channels.get(&key).is_none_or(newer) {
                     continue;
                 }
                 let age = measured.map(|at| Duration::from_nanos(utc_ns.saturating_sub(at).max(0) as u64));
                 gateway.keep(
                     key,
                     Newest {
+                        log: Some(*log),
                         boot: *boot,
                         t_ns: newest.t_ns,
                         value: known(newest.value, newest.uncertainty, newest.quality),
@@ -186,9 +207,29 @@ impl Board {
         });
     }
 
+    /// A batch was committed.
+    pub fn committed(&self, committed: &Committed, now: Instant, utc_ns: i64) {
+        self.change(&committed.gateway, now, |gateway| gateway.stored.add(committed));
+        if !committed.newest.is_empty() {
+            self.stored(&committed.gateway, &committed.newest, true, now, utc_ns);
+        }
+    }
+
+    /// A payload of a gateway was set aside.
+    pub fn rejected(&self, id: &GatewayId, now: Instant) {
+        self.change(id, now, |gateway| {
+            (gateway.heard, gateway.stored.rejected) = (Some(now), gateway.stored.rejected + 1)
+        });
+    }
+
+    /// What was stored before the hub started.
+    pub fn standing(&self, id: &GatewayId, standing: Standing, now: Instant) {
+        self.change(id, now, |gateway| gateway.stored = standing);
+    }
+
     /// Looks for gateways that have fallen silent; to be called every few seconds.
     pub fn tick(&self, now: Instant) {
-        for (id, gateway) in self.lock().iter_mut() {
+        for (id, gateway) in self.lock().gateways.iter_mut() {
             if gateway.shown.is_none_or(|(shown, _)| shown != gateway.connection(now)) {
                 let _ = self.views.send(Arc::new(gateway.view(id, now)));
             }
@@ -200,26 +241,33 @@ impl Board {
         // Under one lock, so that no change falls between the two.
         let mut state = self.lock();
         let changes = self.views.subscribe();
-        (state.iter_mut().map(|(id, gateway)| gateway.view(id, now)).collect(), changes)
+        (state.gateways.iter_mut().map(|(id, gateway)| gateway.view(id, now)).collect(), changes)
     }
 
     /// All gateways.
     pub fn snapshot(&self, now: Instant) -> Vec<GatewayView> {
-        self.lock().iter_mut().map(|(id, gateway)| gateway.view(id, now)).collect()
+        self.lock().gateways.iter_mut().map(|(id, gateway)| gateway.view(id, now)).collect()
     }
 
     fn change(&self, id: &GatewayId, now: Instant, with: impl FnOnce(&mut Gateway)) {
         let mut state = self.lock();
-        if state.len() >= MAX_GATEWAYS && !state.contains_key(id) {
+        let State { gateways, channels } = &mut *state;
+        if gateways.len() >= MAX_GATEWAYS && !gateways.contains_key(id) {
             return;
         }
-        let gateway = state.entry(id.clone()).or_default();
+        let gateway = gateways.entry(id.clone()).or_default();
+        let before = gateway.channels.len();
+        gateway.room = (MAX_ALL_CHANNELS - *channels).min(MAX_CHANNELS - before);
         with(gateway);
-        // Nobody watching is no error.
-        let _ = self.views.send(Arc::new(gateway.view(id, now)));
+        *channels += gateway.channels.len() - before;
+        gateway.settle(now);
+        // Nobody watching is no error, and then a view is not worth making.
+        if self.views.receiver_count() > 0 {
+            let _ = self.views.send(Arc::new(gateway.view(id, now)));
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<GatewayId, Gateway>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves at worst one value old; the next message mends it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -235,7 +283,10 @@ fn known(value: f64, u: Option<f64>, quality: Quality) -> Result<(f64, Option<f6
 
 impl Gateway {
     fn keep(&mut self, key: (String, Quantity), newest: Newest) {
-        if self.channels.len() < MAX_CHANNELS || self.channels.contains_key(&key) {
+        if let Some(old) = self.channels.get_mut(&key) {
+            *old = newest;
+        } else if self.room > 0 {
+            self.room -= 1;
             self.channels.insert(key, newest);
         }
     }
@@ -253,7 +304,8 @@ impl Gateway {
         }
     }
 
-    fn view(&mut self, id: &GatewayId, now: Instant) -> GatewayView {
+    /// Notes how it is connected, and since when. Gives both.
+    fn settle(&mut self, now: Instant) -> (Connection, Option<Instant>) {
         let connection = self.connection(now);
         let since = match self.shown {
             Some((shown, since)) if shown == connection => since,
@@ -261,7 +313,11 @@ impl Gateway {
             None => None,
             Some(_) => Some(now),
         };
-        self.shown = Some((connection, since));
+        *self.shown.insert((connection, since))
+    }
+
+    fn view(&mut self, id: &GatewayId, now: Instant) -> GatewayView {
+        let (connection, since) = self.settle(now);
         let ms = |at: Instant| now.duration_since(at).as_millis() as u64;
         GatewayView {
             id: id.clone(),
@@ -270,12 +326,24 @@ impl Gateway {
             heard_age_ms: self.heard.map(ms),
             version: self.version.clone(),
             health: self.health.clone(),
+            stored: self.stored,
             channels: self.channels.iter().map(|((s, q), newest)| newest.view(s, *q, now)).collect(),
         }
     }
 }
 
 impl Newest {
+    /// Whether it is older than a stored value; `written` is the log that the gateway says it writes now. Boots can only
+    /// be compared within a log, since a new card counts them anew.
+    fn precedes(&self, log: LogId, boot: u32, t_ns: u64, written: Option<LogId>) -> bool {
+        match self.log {
+            Some(own) if own != log && written == Some(own) => false,
+            // The store has told that it is the newest it has.
+            Some(own) if own != log => true,
+            _ => (self.boot, self.t_ns) < (boot, t_ns),
+        }
+    }
+
     fn view(&self, sensor: &str, quantity: Quantity, now: Instant) -> ChannelView {
         let (value, uncertainty, quality, no_data) = match self.value {
             Ok((value, uncertainty, quality)) => (Some(value), uncertainty, Some(quality), None),
@@ -370,7 +438,7 @@ mod tests {
                 uncertainty: None,
                 quality: Quality::Good,
             };
-            Latest { gateway: id(), boot, newest, utc_ns: Some(0) }
+            Latest { gateway: id(), log: LogId(1), boot, newest, utc_ns: Some(0) }
         };
         let shown = |after| board.snapshot(now + after).remove(0).channels[0].value;
         board.stored(&id(), &[stored(3, 20_000, 1.0)], true, now, 0);
@@ -380,6 +448,54 @@ mod tests {
         assert_eq!(shown(later), Some(5.0), "older than what is shown");
         board.stored(&id(), &[stored(3, 20_000, 3.0)], true, now + later, 0);
         assert_eq!(shown(later), Some(3.0), "live is off, this is newer");
+    }
+
+    #[test]
+    fn a_new_card_that_counts_its_boots_anew_is_not_taken_for_older() {
+        let (board, now) = (Board::default(), Instant::now());
+        let stored = |log, boot, value| {
+            let (sensor, quantity) = ("front".into(), Quantity::Speed);
+            let newest =
+                crate::store::Newest { sensor, quantity, t_ns: 9, value, uncertainty: None, quality: Quality::Good };
+            board.stored(&id(), &[Latest { gateway: id(), log: LogId(log), boot, newest, utc_ns: None }], true, now, 0);
+            board.snapshot(now).remove(0).channels[0].value
+        };
+        assert_eq!(stored(1, 40, 1.0), Some(1.0));
+        assert_eq!(stored(2, 1, 2.0), Some(2.0));
+        let health = Health {
+            uptime_s: 1,
+            boot: 1,
+            log: LogId(2),
+            last_seq: 1,
+            confirmed_seq: 0,
+            spool_bytes: 0,
+            lost_samples: 0,
+            clock: speedwell_wire::ClockSource::Ntp,
+            rss_bytes: 0,
+            sensors: Vec::new(),
+        };
+        board.status(Status { health: Some(health), ..status(true) }, false, now);
+        assert_eq!(stored(1, 41, 3.0), Some(2.0), "the backlog of the old card is not the newest");
+    }
+
+    #[test]
+    fn more_channels_than_are_allowed_are_not_shown_and_those_known_still_change() {
+        let (board, now) = (Board::default(), Instant::now());
+        let channel = |id: u16| Channel { id, sensor: format!("s{id}"), ..manifest().channels[0].clone() };
+        let many = Manifest { channels: (0..MAX_CHANNELS as u16 + 5).map(channel).collect() };
+        let all =
+            |value| -> Vec<Said> { many.channels.iter().map(|c| (c.id, 9, Ok((value, 0.1, Quality::Good)))).collect() };
+        for value in [1.0, 2.0] {
+            board.live(&id(), &live(9, &all(value)), &many, now);
+        }
+        for n in 0..MAX_ALL_CHANNELS / MAX_CHANNELS + 2 {
+            let id = GatewayId::new(format!("g{n}")).unwrap();
+            board.live(&id, &live(9, &all(2.0)), &many, now);
+        }
+        let snapshot = board.snapshot(now);
+        assert_eq!(snapshot.iter().map(|g| g.channels.len()).sum::<usize>(), MAX_ALL_CHANNELS);
+        assert!(snapshot.iter().all(|g| g.channels.len() <= MAX_CHANNELS));
+        assert!(snapshot.iter().flat_map(|g| &g.channels).all(|c| c.value == Some(2.0)));
     }
 
     #[test]

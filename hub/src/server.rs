@@ -161,6 +161,9 @@ fn show_stored(board: &Board, reader: &dyn Read) -> Result<(), StoreError> {
         let id = latest.gateway.clone();
         board.stored(&id, &[latest], false, now, utc);
     }
+    for (id, standing) in reader.standings()? {
+        board.standing(&id, standing, now);
+    }
     Ok(())
 }
 

@@ -31,7 +31,7 @@ async fn a_hole_is_not_stored_over_but_answered_with_where_to_go_on() {
     gateway.batch(&seconds("truck-7", 1..=2)).await;
     gateway.batch(&seconds("truck-7", 5..=6)).await;
     rig.reaches("dropped", 2).await;
-    assert_eq!(gateway.thru(), Some(2));
+    gateway.confirmed(2).await;
     gateway.batch(&seconds("truck-7", 3..=6)).await;
     gateway.confirmed(6).await;
     assert_eq!(rig.hub().reader.counts().unwrap().chunks, 6);
@@ -40,7 +40,7 @@ async fn a_hole_is_not_stored_over_but_answered_with_where_to_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_gateway_freed_before_is_a_gap_and_what_it_shed_is_a_loss() {
     let broker = Mosquitto::start();
-    let rig = HubRig::start(broker.url()).await;
+    let mut rig = HubRig::start(broker.url()).await;
     let gateway = TestGateway::connect("truck-7", broker.port).await;
     gateway.manifest(&manifest()).await;
     gateway.batch(&Batch { oldest_seq: 100, ..seconds("truck-7", 100..=101) }).await;
@@ -51,6 +51,16 @@ async fn what_the_gateway_freed_before_is_a_gap_and_what_it_shed_is_a_loss() {
     gateway.confirmed(152).await;
     let counts = rig.hub().reader.counts().unwrap();
     assert_eq!((counts.gaps, counts.losses, counts.chunks), (1, 1, 3));
+    gateway.publish(gateway.topics.log(), false, b"\x07garbage".to_vec()).await;
+    rig.reaches("rejected", 1).await;
+    let told = serde_json::json!({
+        "log": LOG, "thru": 152, "gaps": 1, "missing_records": 99, "lost_samples": 500, "rejected": 1
+    });
+    let stored =
+        async |rig: &HubRig| http::get(rig.hub().http, "/api/v1/gateways").await["gateways"][0]["stored"].take();
+    assert_eq!(stored(&rig).await, told);
+    rig.restart().await;
+    assert_eq!(stored(&rig).await, told, "it is still known after a restart");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,9 +13,9 @@ use std::{
 use rig::*;
 use speedwell_hub::{
     ingest::decode::{Decoder, Message},
-    store::{Committed, Done, HistoryQuery, Sqlite, Store, Work},
+    store::{Committed, Done, HistoryQuery, MAX_CHUNKS, Sqlite, Standing, Store, Work},
 };
-use speedwell_wire::{Batch, Quantity, frame};
+use speedwell_wire::{Batch, ClockFix, ClockSource, Loss, LossReason, Quantity, Record, Samples, frame};
 
 fn open(path: &Path) -> Sqlite {
     Sqlite::open(path).unwrap()
@@ -91,6 +91,98 @@ fn history_gives_the_samples_of_a_range_with_their_utc_even_if_the_clock_was_lea
     assert!((found.points[0].uncertainty.unwrap() - 0.02).abs() < 0.002);
     let short = reader.history(&HistoryQuery { limit: 4, ..query(5, 8) }).unwrap();
     assert!(short.truncated && short.points == found.points[..4]);
+}
+
+#[test]
+fn history_over_two_logs_and_two_boots_is_in_order_and_can_be_asked_for_in_pieces() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(&directory.path().join("hub.sqlite"));
+    // The first log was written later in UTC, and its second boot before its first: a new card, a clock set by hand.
+    let at = |boot, utc_s: i64| {
+        let Record::Clock(fix) = fix() else { unreachable!() };
+        Record::Clock(ClockFix { boot, utc_ns: BOOT_UTC_NS + utc_s * 1_000_000_000, ..fix })
+    };
+    let boot = |boot, seq| match second(seq) {
+        Record::Samples(samples) => Record::Samples(Samples { boot, ..samples }),
+        other => other,
+    };
+    let mut first = vec![at(1, 100), at(2, 50)];
+    first.extend([boot(1, 3), boot(1, 4), boot(2, 5), boot(2, 6)]);
+    commit(&mut store, &batch("truck-7", 1, first));
+    let card = [at(1, 0), boot(1, 3), boot(1, 4), boot(1, 5)];
+    commit(&mut store, &Batch { log: speedwell_wire::LogId(7), ..batch("truck-7", 1, card) });
+
+    let reader = store.reader();
+    let all = reader.history(&query(0, 200)).unwrap();
+    let seconds: Vec<i64> = all
+        .points
+        .iter()
+        .map(|p| (p.utc_ns - BOOT_UTC_NS) / 1_000_000_000)
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    assert_eq!(seconds, [3, 4, 5, 55, 56, 103, 104]);
+    assert!(all.points.is_sorted_by_key(|p| p.utc_ns) && !all.truncated);
+    let (mut pieces, mut from_ns) = (Vec::new(), BOOT_UTC_NS);
+    loop {
+        let piece = reader.history(&HistoryQuery { from_ns, limit: 7, ..query(0, 200) }).unwrap();
+        pieces.extend(piece.points);
+        let Some(next) = piece.next_ns else { break };
+        assert!(next > from_ns);
+        from_ns = next;
+    }
+    assert_eq!(pieces, all.points);
+}
+
+#[test]
+fn a_channel_that_is_not_there_costs_a_bounded_look_and_the_answer_says_how_far_it_got() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(&directory.path().join("hub.sqlite"));
+    commit(&mut store, &batch("truck-7", 1, [fix(), second(2)]));
+    let db = rusqlite::Connection::open(directory.path().join("hub.sqlite")).unwrap();
+    db.execute_batch(&format!(
+        "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {MAX_CHUNKS})
+         INSERT INTO chunks SELECT log, boot, t_min + value * 1000000000, seq + value, t_max + value * 1000000000,
+            span, manifest, samples, block FROM chunks, n;
+         UPDATE boots SET t_max = t_max + {MAX_CHUNKS} * 1000000000;"
+    ))
+    .unwrap();
+    let none = HistoryQuery { sensor: "seldom".into(), ..query(0, 1_000_000) };
+    let found = store.reader().history(&none).unwrap();
+    assert!(found.truncated && found.points.is_empty());
+    assert_eq!(found.next_ns, Some(BOOT_UTC_NS + (2 + MAX_CHUNKS as i64) * 1_000_000_000));
+    let rest = store.reader().history(&HistoryQuery { from_ns: found.next_ns.unwrap(), ..none }).unwrap();
+    assert!(!rest.truncated);
+}
+
+#[test]
+fn a_clock_nobody_vouched_for_at_the_start_of_a_boot_does_not_misplace_what_a_later_fix_places() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(&directory.path().join("hub.sqlite"));
+    let Record::Clock(good) = fix() else { unreachable!() };
+    let early = ClockFix { utc_ns: 5, source: ClockSource::Untrusted, ..good };
+    let good = ClockFix { boot_ns: 10_000_000_000, utc_ns: BOOT_UTC_NS + 10_000_000_000, ..good };
+    commit(&mut store, &batch("truck-7", 1, [Record::Clock(early), second(2), Record::Clock(good), second(4)]));
+    let found = store.reader().history(&query(2, 3)).unwrap();
+    assert_eq!((found.points.len(), found.clock), (10, Some(ClockSource::Ntp)));
+    assert_eq!(store.reader().latest().unwrap()[0].utc_ns, Some(BOOT_UTC_NS + 4_900_000_000));
+}
+
+#[test]
+fn what_is_stored_of_a_gateway_is_told_in_numbers_even_if_it_declares_absurd_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(&directory.path().join("hub.sqlite"));
+    let loss = |samples| {
+        Record::Loss(Loss { reason: LossReason::SpoolFullOldest, records: 1, samples, from: None, until: None })
+    };
+    let mut told = Standing::default();
+    let all = [loss(500), loss(u64::MAX), loss(u64::MAX)];
+    told.add(&commit(&mut store, &Batch { oldest_seq: 11, ..batch("truck-7", 11, all) }));
+    let kept = store.reader().standings().unwrap();
+    let (gateway, kept) = &kept[0];
+    assert_eq!((gateway, kept.thru, kept.gaps, kept.missing_records), (&id("truck-7"), 13, 1, 10));
+    assert!(kept.lost_samples >= i64::MAX as u64 && told.lost_samples == u64::MAX);
+    assert_eq!(Standing { lost_samples: 0, ..*kept }, Standing { lost_samples: 0, ..told });
 }
 
 #[test]

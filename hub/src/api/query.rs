@@ -1,7 +1,8 @@
 //! `GET /api/v1/history?gateway=&sensor=&quantity=&from=&to=&limit=`
 //!
 //! `from` and `to` are RFC 3339 with a zone, both inclusive; `to` is now and `from` a minute before `to` when they are
-//! left out. The oldest points come first; `truncated` tells that there are more, and then `from` the last one goes on.
+//! left out. The oldest points come first; `truncated` tells that there may be more, and then `next` is the `from` to go
+//! on with. There may be no point before it, when the channel is seldom there.
 
 use axum::{
     Json,
@@ -75,6 +76,7 @@ fn to_json(query: &HistoryQuery, found: &crate::store::History) -> Value {
         "to": time(query.to_ns),
         "clock": found.clock,
         "truncated": found.truncated,
+        "next": found.next_ns.map(time),
         "points": points,
     })
 }

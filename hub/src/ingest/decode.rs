@@ -18,6 +18,8 @@ pub const MAX_MANIFESTS: usize = 100_000;
 pub const MAX_ALL_CHANNELS: usize = 1_000_000;
 /// Channels of one list.
 pub const MAX_CHANNELS: usize = 4096;
+/// Largest status message: the health of some hundred sensors. It is kept in memory and told to all who watch.
+pub const MAX_STATUS: usize = 64 * 1024;
 /// Longest name of a sensor, bytes; a gateway allows itself fewer.
 pub const MAX_NAME: usize = 128;
 
@@ -90,6 +92,9 @@ pub enum BadPayload {
     /// More than [`MAX_CHANNELS`], [`MAX_ALL_CHANNELS`] or [`MAX_MANIFESTS`].
     #[error("more channels or manifests than are allowed")]
     TooMany,
+    /// Longer than [`MAX_STATUS`].
+    #[error("a status message of {0} bytes, allowed are {MAX_STATUS}")]
+    LongStatus(usize),
     /// Longer than [`MAX_NAME`].
     #[error("a sensor's name is longer than {MAX_NAME} bytes")]
     LongName,
@@ -131,6 +136,7 @@ impl Decoder {
                 let manifest = self.manifests.get(&live.manifest).cloned();
                 Ok(manifest.map_or(Message::Ignore, |manifest| Message::Live(gateway, live, manifest)))
             }
+            Kind::Status if payload.len() > MAX_STATUS => Err(BadPayload::LongStatus(payload.len())),
             Kind::Status => {
                 let status: Status = frame::decode_any(payload)?;
                 let own = status.gateway == gateway;

@@ -55,7 +55,7 @@ pub struct Connection {
 
 /// What happens on a connection.
 pub enum Event {
-    /// The broker has accepted it.
+    /// The broker has accepted it, and what was subscribed to.
     Connected,
     /// A message.
     Message(Message),
@@ -177,17 +177,17 @@ async fn pump(mut event_loop: EventLoop, client: AsyncClient, filters: Vec<Subsc
 fn incoming(packet: Packet, client: &AsyncClient, filters: &[SubscribeFilter]) -> Option<Event> {
     match packet {
         // Subscribing again is harmless where the session was kept, and gives the retained messages again.
-        Packet::ConnAck(_) => Some(match client.try_subscribe_many(filters.iter().cloned()) {
-            Ok(()) => Event::Connected,
-            Err(error) => Event::Lost(error.to_string()),
-        }),
+        Packet::ConnAck(_) => {
+            client.try_subscribe_many(filters.iter().cloned()).err().map(|error| Event::Lost(error.to_string()))
+        }
+        // Only from here on nothing is missed that is published.
         Packet::SubAck(answer) => {
             for (filter, code) in filters.iter().zip(answer.return_codes) {
                 if code == SubscribeReasonCode::Failure {
                     tracing::error!(topic = filter.path, "the broker does not let the hub subscribe to this");
                 }
             }
-            None
+            Some(Event::Connected)
         }
         Packet::Publish(publish) => Some(Event::Message(Message(publish))),
         _ => None,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use speedwell_wire::{Confirm, topic::Topics};
+use speedwell_wire::{Confirm, GatewayId, topic::Topics};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     live::Board,
-    store::{Committed, Done, Work, writer::QUEUE},
+    store::{Committed, Done, Work, gateway_of, writer::QUEUE},
 };
 
 /// Payload bytes that may wait for the store. Beyond it nothing is read, and the broker keeps the rest.
@@ -187,6 +187,9 @@ impl Session {
         if let Work::Rejected(rejected) = work {
             Counters::add(&counters.rejected, 1);
             tracing::warn!(source = rejected.source, reason = rejected.reason, "payload set aside");
+            if let Ok(gateway) = GatewayId::new(gateway_of(&rejected.source)) {
+                self.parts.board.rejected(&gateway, Instant::now());
+            }
         }
         if let (Some(hash), Work::Batch(batch)) = (unknown, work) {
             Counters::add(&counters.dropped, 1);
@@ -228,7 +231,7 @@ impl Session {
             let (gateway, log) = (&committed.gateway, committed.log);
             tracing::warn!(%gateway, %log, ?gap, "records that the gateway had freed before this hub knew them");
         }
-        self.parts.board.stored(&committed.gateway, &committed.newest, true, Instant::now(), utc_ns());
+        self.parts.board.committed(committed, Instant::now(), utc_ns());
     }
 
     fn acknowledge(&mut self, connection: &Connection) -> Result<(), String> {

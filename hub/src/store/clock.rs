@@ -1,7 +1,8 @@
 //! Boot time to UTC and back, by the clock fixes of one boot. Pure.
 //!
 //! A time is mapped by the last fix at or before it, or by the first after it when there is none before: a gateway that
-//! learns the time an hour after it started still gets that hour placed.
+//! learns the time an hour after it started still gets that hour placed. A fix that nobody vouches for counts only in a
+//! boot that has no other: a board without a battery-backed clock starts in some other year, and says so.
 
 use speedwell_wire::{ClockFix, ClockSource};
 
@@ -23,6 +24,10 @@ pub struct Stretch {
 impl ClockMap {
     /// Fixes of one boot in any order.
     pub fn new(mut fixes: Vec<ClockFix>) -> Self {
+        let trusted = |fix: &ClockFix| fix.source != ClockSource::Untrusted;
+        if fixes.iter().any(trusted) {
+            fixes.retain(trusted);
+        }
         fixes.sort_by_key(|fix| fix.boot_ns);
         Self(fixes)
     }
@@ -86,6 +91,15 @@ mod tests {
         let map = ClockMap::new(vec![fix(2_000, 900_000, 0), fix(1_000, 50_000, 0)]);
         assert_eq!(map.utc(1_999).unwrap().0, 50_999);
         assert_eq!(map.utc(2_000).unwrap().0, 900_000);
+    }
+
+    #[test]
+    fn a_clock_nobody_vouches_for_places_only_what_no_other_fix_of_the_boot_can_place() {
+        let early = ClockFix { source: ClockSource::Untrusted, ..fix(0, 5, 0) };
+        let map = ClockMap::new(vec![early, fix(1_000, 50_000, 0)]);
+        assert_eq!(map.utc(400), Some((49_400, ClockSource::Ntp)));
+        assert_eq!(map.stretches(49_000, 49_500).len(), 1);
+        assert_eq!(ClockMap::new(vec![early]).utc(400), Some((405, ClockSource::Untrusted)));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 use std::{ops::RangeInclusive, sync::Arc};
 
+use serde::Serialize;
 use speedwell_wire::{
     ClockFix, ClockSource, Event, GatewayId, LogId, Loss, Manifest, ManifestHash, Quality, Quantity, Seq,
 };
@@ -28,6 +29,9 @@ pub use sqlite::Sqlite;
 
 /// Most points one history answer has; more are cut off, and the answer says so.
 pub const MAX_POINTS: usize = 100_000;
+/// Most records one history answer looks at: half a day of one-second records. A channel that is seldom there would
+/// otherwise cost a pass over years.
+pub const MAX_CHUNKS: usize = 50_000;
 /// Bytes of a set-aside payload that are kept: enough to see what it was.
 pub const MAX_REJECTED_BYTES: usize = 4096;
 /// Set-aside payloads kept; the oldest make room.
@@ -52,6 +56,9 @@ pub trait Read: Send + Sync + 'static {
 
     /// A channel's samples over a range of UTC.
     fn history(&self, query: &HistoryQuery) -> Result<History, StoreError>;
+
+    /// What is stored of each gateway, in numbers.
+    fn standings(&self) -> Result<Vec<(GatewayId, Standing)>, StoreError>;
 
     /// Where each log stands.
     fn ledgers(&self) -> Result<Vec<LedgerRow>, StoreError>;
@@ -166,6 +173,11 @@ pub struct Rejected {
     pub bytes: Vec<u8>,
 }
 
+/// The name in a [`Rejected::source`].
+pub fn gateway_of(source: &str) -> &str {
+    source.split('/').next().unwrap_or_default()
+}
+
 /// What became of a piece of [`Work`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Done {
@@ -192,6 +204,10 @@ pub struct Committed {
     pub dropped: u32,
     /// Records that will never come, passed over.
     pub gap: Option<RangeInclusive<Seq>>,
+    /// Samples that the gateway declared lost in what was stored.
+    pub lost_samples: u64,
+    /// Blocks that could not be read and were set aside.
+    pub rejected: u64,
     /// The newest values that this batch brought.
     pub newest: Vec<Latest>,
 }
@@ -201,6 +217,8 @@ pub struct Committed {
 pub struct Latest {
     /// Whose.
     pub gateway: GatewayId,
+    /// The log it came in; each counts its boots anew.
+    pub log: LogId,
     /// The boot of its time.
     pub boot: u32,
     /// The value.
@@ -231,8 +249,10 @@ pub struct HistoryQuery {
 pub struct History {
     /// The samples.
     pub points: Vec<Point>,
-    /// More were in the range than the limit allows.
+    /// There may be more in the range: the limit on points, or on records looked at, was met.
     pub truncated: bool,
+    /// Where to ask on from then, UTC ns: all before it is in this answer.
+    pub next_ns: Option<i64>,
     /// Who vouches for the times; the least trusted of them.
     pub clock: Option<ClockSource>,
 }
@@ -261,6 +281,36 @@ pub struct LedgerRow {
     pub thru: Seq,
     /// When a batch of it last arrived, UTC ns.
     pub received_ns: i64,
+}
+
+/// What is stored of a gateway, in numbers, over all its logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// The log that a batch last came from.
+    pub log: Option<LogId>,
+    /// The last record of it that is stored.
+    pub thru: Seq,
+    /// Ranges that the gateway no longer had when the hub came to know it.
+    pub gaps: u64,
+    /// Records in them.
+    pub missing_records: u64,
+    /// Samples that the gateway declared lost.
+    pub lost_samples: u64,
+    /// Payloads of it that were set aside.
+    pub rejected: u64,
+}
+
+impl Standing {
+    /// Counts what a commit has brought.
+    pub fn add(&mut self, committed: &Committed) {
+        (self.log, self.thru) = (Some(committed.log), committed.thru);
+        if let Some(gap) = &committed.gap {
+            self.gaps += 1;
+            self.missing_records = self.missing_records.saturating_add(gap.end() - gap.start() + 1);
+        }
+        self.lost_samples = self.lost_samples.saturating_add(committed.lost_samples);
+        self.rejected += committed.rejected;
+    }
 }
 
 /// What the store holds.

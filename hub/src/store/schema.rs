@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 
 /// Each brings the database one form further; `user_version` counts them. Written ones are never changed.
-const STEPS: [&str; 1] = [FIRST];
+const STEPS: [&str; 2] = [FIRST, TRUSTED];
 
 /// ```text
 /// ledger     one row a log of a gateway: thru is what the confirmation says
@@ -108,6 +108,11 @@ CREATE TABLE rejected (
     reason TEXT NOT NULL,
     bytes BLOB NOT NULL
 ) STRICT;
+";
+
+/// Finds the fix that places a time without passing over a boot's worth of fixes that nobody vouches for.
+const TRUSTED: &str = "
+CREATE INDEX trusted_fixes ON clock_fixes (log, boot, boot_ns, seq) WHERE source <> 'untrusted';
 ";
 
 /// Brings the database to the newest form.

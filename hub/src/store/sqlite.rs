@@ -5,6 +5,7 @@
 //! The price, one fsync a commit, is shared by all that goes into it (see [`super::writer`]).
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +18,8 @@ use speedwell_wire::{ClockFix, GatewayId, LogId, Manifest, Seq, frame};
 
 use super::{
     Chunk, Committed, Counts, Done, History, HistoryQuery, Item, Latest, LedgerRow, MAX_REJECTED_BYTES,
-    MAX_REJECTED_ROWS, Newest, Prepared, PreparedBatch, Read, Rejected, Store, StoreError, Work, history, schema,
+    MAX_REJECTED_ROWS, Newest, Prepared, PreparedBatch, Read, Rejected, Standing, Store, StoreError, Work, gateway_of,
+    history, schema,
 };
 use crate::ledger::{Ledger, Verdict};
 
@@ -89,6 +91,7 @@ fn put_batch(tx: &Transaction<'_>, batch: &PreparedBatch) -> Result<Committed, S
         ])?;
     }
     let (mut stored, mut duplicates, mut dropped) = (0, 0, 0);
+    let (mut lost_samples, mut rejected) = (0u64, 0);
     let mut newest = Vec::new();
     for entry in &batch.entries {
         match ledger.judge(entry.seq, entry.span) {
@@ -97,8 +100,11 @@ fn put_batch(tx: &Transaction<'_>, batch: &PreparedBatch) -> Result<Committed, S
             Verdict::Take => {
                 stored += 1;
                 put_entry(tx, id, batch, entry)?;
-                if let Item::Chunk(chunk) = &entry.item {
-                    keep_newest(&mut newest, chunk);
+                match &entry.item {
+                    Item::Chunk(chunk) => keep_newest(&mut newest, chunk),
+                    Item::Loss(loss) => lost_samples = lost_samples.saturating_add(loss.samples),
+                    Item::Unreadable { .. } => rejected += 1,
+                    Item::Event(_) | Item::Clock(_) => {}
                 }
             }
         }
@@ -108,9 +114,9 @@ fn put_batch(tx: &Transaction<'_>, batch: &PreparedBatch) -> Result<Committed, S
         batch.received_ns,
         id
     ])?;
-    let newest = put_latest(tx, id, &batch.gateway, newest)?;
-    let (gateway, log) = (batch.gateway.clone(), batch.log);
-    Ok(Committed { gateway, log, thru: ledger.thru, stored, duplicates, dropped, gap, newest })
+    let newest = put_latest(tx, id, batch, newest)?;
+    let (gateway, log, thru) = (batch.gateway.clone(), batch.log, ledger.thru);
+    Ok(Committed { gateway, log, thru, stored, duplicates, dropped, gap, lost_samples, rejected, newest })
 }
 
 fn ledger_of(tx: &Transaction<'_>, batch: &PreparedBatch) -> Result<(i64, Seq), StoreError> {
@@ -222,7 +228,7 @@ fn keep_newest(all: &mut Vec<(u32, Newest)>, chunk: &Chunk) {
 fn put_latest(
     tx: &Transaction<'_>,
     log: i64,
-    gateway: &GatewayId,
+    batch: &PreparedBatch,
     newest: Vec<(u32, Newest)>,
 ) -> Result<Vec<Latest>, StoreError> {
     let mut clocks: Vec<(u32, super::ClockMap)> = Vec::new();
@@ -241,7 +247,7 @@ fn put_latest(
                  WHERE (excluded.log, excluded.boot, excluded.t_ns) > (log, boot, t_ns)",
             )?
             .execute(params![
-                gateway.as_str(),
+                batch.gateway.as_str(),
                 new.sensor,
                 word(&new.quantity),
                 log,
@@ -253,7 +259,7 @@ fn put_latest(
                 word(&new.quality)
             ])?;
         if changed > 0 {
-            kept.push(Latest { gateway: gateway.clone(), boot, newest: new, utc_ns });
+            kept.push(Latest { gateway: batch.gateway.clone(), log: batch.log, boot, newest: new, utc_ns });
         }
     }
     Ok(kept)
@@ -292,13 +298,16 @@ impl Read for Reader {
 
     fn latest(&self) -> Result<Vec<Latest>, StoreError> {
         let db = self.open()?;
-        let mut rows = db
-            .prepare("SELECT gateway, sensor, quantity, boot, t_ns, utc_ns, value, uncertainty, quality FROM latest")?;
+        let mut rows = db.prepare(
+            "SELECT latest.gateway, sensor, quantity, boot, t_ns, utc_ns, value, uncertainty, quality, ledger.log
+             FROM latest JOIN ledger ON ledger.id = latest.log",
+        )?;
         let mut rows = rows.query([])?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
             all.push(Latest {
                 gateway: gateway(row.get(0)?)?,
+                log: log_id(row.get(9)?)?,
                 boot: row.get(3)?,
                 utc_ns: row.get(5)?,
                 newest: Newest {
@@ -318,14 +327,45 @@ impl Read for Reader {
         history::history(&self.open()?, query)
     }
 
+    fn standings(&self) -> Result<Vec<(GatewayId, Standing)>, StoreError> {
+        let mut all: BTreeMap<GatewayId, (i64, Standing)> = BTreeMap::new();
+        for LedgerRow { gateway, log, thru, received_ns } in self.ledgers()? {
+            let (newest, standing) = all.entry(gateway).or_insert((i64::MIN, Standing::default()));
+            if received_ns >= *newest {
+                (*newest, standing.log, standing.thru) = (received_ns, Some(log), thru);
+            }
+        }
+        let db = self.open()?;
+        // total() and not sum(): a sum that does not fit is an error, and a gateway can say any number.
+        let gaps =
+            "SELECT gateway, count(*), total(last - first + 1) FROM gaps JOIN ledger ON id = gaps.log GROUP BY 1";
+        let losses = "SELECT gateway, 0, total(samples) FROM losses JOIN ledger ON id = losses.log GROUP BY 1";
+        let rejected = "SELECT source, count(*), 0.0 FROM rejected GROUP BY 1";
+        for (sql, what) in [(gaps, 0), (losses, 1), (rejected, 2)] {
+            let mut rows = db.prepare(sql)?;
+            let mut rows = rows.query([])?;
+            while let Some(row) = rows.next()? {
+                let (source, count, total): (String, i64, f64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                // What was set aside may have come on any topic.
+                let Ok(gateway) = GatewayId::new(gateway_of(&source)) else { continue };
+                let (_, standing) = all.entry(gateway).or_default();
+                match what {
+                    0 => (standing.gaps, standing.missing_records) = (count as u64, total as u64),
+                    1 => standing.lost_samples = total as u64,
+                    _ => standing.rejected += count as u64,
+                }
+            }
+        }
+        Ok(all.into_iter().map(|(gateway, (_, standing))| (gateway, standing)).collect())
+    }
+
     fn ledgers(&self) -> Result<Vec<LedgerRow>, StoreError> {
         let db = self.open()?;
         let mut rows = db.prepare("SELECT gateway, log, thru, received_ns FROM ledger ORDER BY id")?;
         let mut rows = rows.query([])?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
-            let text: String = row.get(1)?;
-            let log: LogId = text.parse().map_err(|_| StoreError::Content(format!("log {text:?}")))?;
+            let log = log_id(row.get(1)?)?;
             let thru = row.get::<_, i64>(2)? as Seq;
             all.push(LedgerRow { gateway: gateway(row.get(0)?)?, log, thru, received_ns: row.get(3)? });
         }
@@ -360,6 +400,10 @@ fn word<T: Serialize>(value: &T) -> String {
 /// The enum of a word.
 pub(super) fn unword<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_value(text.into()).map_err(|e| StoreError::Content(format!("the word {text:?}: {e}")))
+}
+
+fn log_id(text: String) -> Result<LogId, StoreError> {
+    text.parse().map_err(|_| StoreError::Content(format!("log {text:?}")))
 }
 
 fn gateway(name: String) -> Result<GatewayId, StoreError> {

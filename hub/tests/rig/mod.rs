@@ -141,10 +141,19 @@ pub struct HubRig {
 }
 
 impl HubRig {
+    /// A hub that has subscribed: before that, what is published is lost to it.
     pub async fn start(url: BrokerUrl) -> Self {
+        let rig = Self::with(url, |_| {}).await;
+        rig.reaches("connected", 1).await;
+        rig
+    }
+
+    /// A hub, as `change` would have it. Whether it connects remains to be seen.
+    pub async fn with(url: BrokerUrl, change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::new(url, directory.path().join("hub.sqlite"));
         config.http.listen.set_port(0);
+        change(&mut config);
         let hub = Some(Hub::start(config.clone()).await.unwrap());
         Self { config, hub, _directory: directory }
     }
