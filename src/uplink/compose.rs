@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use speedwell_wire::{
-    Batch, Entry, GatewayId, LogId, Loss, LossReason, Manifest, ManifestHash, Record, Samples, Seq, block,
+    Batch, Entry, GatewayId, Live, LogId, Loss, LossReason, Manifest, ManifestHash, Record, Samples, Seq, block,
     frame::{self, BatchBuilder},
     json, record,
 };
@@ -89,6 +89,16 @@ impl Composer {
             Encoding::Postcard => frame::encode(message),
             // Serialising our own plain structs into memory cannot fail; an empty message is dropped by any receiver.
             Encoding::Json => serde_json::to_vec(message).unwrap_or_default(),
+        }
+    }
+
+    /// Live values in the gateway's encoding. JSON names sensors and units as far as their manifest is known.
+    pub fn live(&self, live: &Live, manifest: impl Fn(ManifestHash) -> Option<Manifest>) -> Vec<u8> {
+        match self.encoding {
+            Encoding::Postcard => frame::encode(live),
+            Encoding::Json => {
+                json::live_to_json(live, manifest(live.manifest).as_ref()).unwrap_or_default().into_bytes()
+            }
         }
     }
 

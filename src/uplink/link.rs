@@ -398,7 +398,8 @@ impl<L: Log> Uplink<L> {
         if self.live_due && rested(self.live_at) {
             self.live_due = false;
             self.live_at = Some(now);
-            let payload = self.parts.live.borrow().as_ref().map(|live| self.composer.message(live));
+            let payload =
+                self.parts.live.borrow().as_ref().map(|live| self.composer.live(live, |hash| self.log.manifest(hash)));
             if let Some(payload) = payload {
                 // Nobody waits for a live value that is late: without room it is not said.
                 let _ = connection.publish(&self.topics.live(), How::Once, payload);

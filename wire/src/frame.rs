@@ -8,7 +8,9 @@
 //! }
 //! ```
 //! The first byte tells a frame from JSON: no version will ever be 0x7B, `{`. Bytes of the body behind the part that a
-//! reader knows are ignored, so that a later minor form may append fields to the outermost message.
+//! reader knows are ignored, so that a later minor form may append fields to the outermost message. A batch with a kind
+//! of record that the reader does not know is refused whole: what follows it cannot be found, and what is not stored
+//! must not be confirmed. So hubs are brought up to date before gateways; until then the gateway keeps its log.
 //!
 //! A frame is at most [`MAX_FRAME`] bytes: an MQTT packet is held in memory whole by every broker and both ends.
 
@@ -62,8 +64,8 @@ pub enum FrameError {
         /// What its bytes give.
         computed: u32,
     },
-    /// Whole, but not the message that was looked for.
-    #[error("frame is whole but its body is not the message: {0}")]
+    /// Whole, but not the message that was looked for, or one with a kind of record that came after this code.
+    #[error("frame is whole but its body is no message this version knows (is the sender newer?): {0}")]
     Body(postcard::Error),
     /// JSON, but not the message that was looked for.
     #[error("JSON is not the message: line {line}, column {column}")]

@@ -9,7 +9,10 @@ use sha2::{Digest, Sha256};
 use crate::{frame, id::ManifestHash};
 
 /// The channels a gateway reports, in ascending order of id. Ids are stable only within a manifest.
+///
+/// What is decoded has passed [`Manifest::check`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Manifest {
     /// The channels.
     pub channels: Vec<Channel>,
@@ -34,7 +37,62 @@ pub struct Channel {
     pub calibration: u32,
 }
 
+/// A manifest as it came.
+#[derive(Deserialize)]
+struct Unchecked {
+    channels: Vec<Channel>,
+}
+
+impl TryFrom<Unchecked> for Manifest {
+    type Error = BadManifest;
+    fn try_from(Unchecked { channels }: Unchecked) -> Result<Self, BadManifest> {
+        let manifest = Self { channels };
+        manifest.check().map(|()| manifest)
+    }
+}
+
+/// What is wrong with a list of channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadManifest {
+    /// More than [`Manifest::MAX_CHANNELS`].
+    #[error("{0} channels, at most {max} are taken", max = Manifest::MAX_CHANNELS)]
+    TooMany(usize),
+    /// A number that is not above the one before: which of two a sample belongs to could not be told.
+    #[error("channel {0} does not come after the channel before it")]
+    Order(u16),
+    /// A tick or a step of nothing: all times or values would be the same.
+    #[error("channel {0} has a tick or a resolution of 0")]
+    Zero(u16),
+    /// No name, or one longer than [`Channel::MAX_SENSOR`].
+    #[error("channel {0} has a sensor name of {1} bytes, allowed are 1 to {max}", max = Channel::MAX_SENSOR)]
+    Name(u16, usize),
+}
+
 impl Manifest {
+    /// Most channels of a gateway: 500 sensors of 8. A hub holds the lists of all its gateways in memory.
+    pub const MAX_CHANNELS: usize = 4096;
+
+    /// Whether blocks can be read with this list.
+    pub fn check(&self) -> Result<(), BadManifest> {
+        if self.channels.len() > Self::MAX_CHANNELS {
+            return Err(BadManifest::TooMany(self.channels.len()));
+        }
+        let mut last = None;
+        for channel in &self.channels {
+            if last >= Some(channel.id) {
+                return Err(BadManifest::Order(channel.id));
+            }
+            if channel.tick_ns == 0 || channel.resolution_nano == 0 {
+                return Err(BadManifest::Zero(channel.id));
+            }
+            if !(1..=Channel::MAX_SENSOR).contains(&channel.sensor.len()) {
+                return Err(BadManifest::Name(channel.id, channel.sensor.len()));
+            }
+            last = Some(channel.id);
+        }
+        Ok(())
+    }
+
     /// The name of this list: the first 8 bytes of the SHA-256 of its postcard bytes.
     pub fn hash(&self) -> ManifestHash {
         let digest = Sha256::digest(frame::body(self));
@@ -57,6 +115,9 @@ impl Manifest {
 const NANO: f64 = 1e9;
 
 impl Channel {
+    /// Longest name of a sensor, in bytes.
+    pub const MAX_SENSOR: usize = 64;
+
     /// One step of a value, in the quantity's unit.
     pub fn resolution(&self) -> f64 {
         self.resolution_nano as f64 / NANO

@@ -30,14 +30,15 @@ pub struct Live {
     pub values: Vec<LiveValue>,
 }
 
-/// A channel's newest value, or why there is none.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// A channel's newest value, or why there is none. Its JSON is told in [`crate::json`].
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LiveValue {
     /// Channel number.
     pub channel: u16,
     /// When it was measured, or since when there is none, CLOCK_BOOTTIME ns.
     pub t_ns: u64,
-    /// The value in the quantity's unit with its uncertainty (one standard deviation) and quality, or the reason.
+    /// The value in the quantity's unit with its uncertainty (one standard deviation; NaN when unknown) and quality, or
+    /// the reason.
     pub value: Result<(f64, f32, Quality), NoData>,
 }
 

@@ -1,7 +1,7 @@
 //! What a gateway keeps: the records of its log.
 
 use alloc::{string::String, vec::Vec};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{frame, id::ManifestHash};
 
@@ -127,8 +127,22 @@ pub struct Event {
     pub sensor: Option<String>,
     /// What.
     pub kind: EventKind,
-    /// Particulars in words for a person; at most [`Event::MAX_DETAIL`] bytes.
+    /// Particulars in words for a person; what is beyond [`Event::MAX_DETAIL`] bytes is cut off on decoding.
+    #[serde(deserialize_with = "short")]
     pub detail: String,
+}
+
+/// Words no longer than [`Event::MAX_DETAIL`]. They are cut, not refused: a refused record would hold up its log.
+fn short<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    String::deserialize(d).map(cut)
+}
+
+/// The detail of an event, no longer than it may be.
+pub(crate) fn cut(mut detail: String) -> String {
+    while detail.len() > Event::MAX_DETAIL {
+        detail.pop();
+    }
+    detail
 }
 
 impl Event {

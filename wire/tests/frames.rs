@@ -5,6 +5,8 @@ use speedwell_wire::{
     Batch, Channel, ClockFix, ClockSource, Entry, Event, EventKind, GatewayId, Live, LiveValue, LogId, Loss,
     LossReason, Manifest, NoData, Quality, Quantity, Record, Samples,
     frame::{self, BatchBuilder, FrameError},
+    json,
+    manifest::BadManifest,
     record, topic,
 };
 
@@ -173,6 +175,99 @@ fn topics_come_back_and_foreign_ones_are_none_of_ours() {
     for foreign in ["a/b/truck-7", "a/b/tr uck/log", "a/btruck/log", "a/b/t/manifest/1", "a/b/t/log/x", ""] {
         assert_eq!(topic::parse("a/b", foreign), None, "{foreign}");
     }
+}
+
+#[test]
+fn what_a_later_version_appends_to_a_message_is_passed_over() {
+    let longer = |frame: Vec<u8>| sealed(&[&frame[1..frame.len() - 4], b"more"].concat());
+    assert_eq!(frame::decode::<Batch>(&longer(frame::encode(&batch()))), Ok(batch()));
+    assert_eq!(frame::decode::<Manifest>(&longer(frame::encode(&manifest()))), Ok(manifest()));
+    assert_eq!(frame::decode::<Live>(&longer(frame::encode(&live()))), Ok(live()));
+}
+
+#[test]
+fn a_batch_with_a_kind_of_record_not_known_is_refused_whole() {
+    let batch = batch();
+    let mut builder = BatchBuilder::new(&batch.gateway, batch.log, batch.oldest_seq, batch.first_seq);
+    builder.push_encoded(1, &record::encode(&batch.entries[1].record));
+    // The first number that no kind of record has.
+    builder.push_encoded(1, &[4, 0, 0, 0]);
+    let refused = frame::decode::<Batch>(&builder.finish()).expect_err("record 4");
+    assert!(matches!(refused, FrameError::Body(_)));
+    assert!(refused.to_string().contains("is the sender newer?"), "{refused}");
+    assert!(record::decode(&[4, 0, 0, 0]).is_err());
+}
+
+#[test]
+fn a_manifest_that_cannot_be_is_refused_in_both_encodings() {
+    let changed = |change: fn(&mut Manifest)| {
+        let mut manifest = manifest();
+        change(&mut manifest);
+        manifest
+    };
+    let too_many = |m: &mut Manifest| {
+        let wheel = m.channels[0].clone();
+        m.channels = (0..=Manifest::MAX_CHANNELS as u16).map(|id| Channel { id, ..wheel.clone() }).collect();
+    };
+    for (bad, why) in [
+        (changed(too_many), BadManifest::TooMany(4097)),
+        (changed(|m| m.channels[1].id = 0), BadManifest::Order(0)),
+        (changed(|m| m.channels.reverse()), BadManifest::Order(0)),
+        (changed(|m| m.channels[0].tick_ns = 0), BadManifest::Zero(0)),
+        (changed(|m| m.channels[1].resolution_nano = 0), BadManifest::Zero(1)),
+        (changed(|m| m.channels[1].sensor = String::new()), BadManifest::Name(1, 0)),
+        (changed(|m| m.channels[1].sensor = "x".repeat(65)), BadManifest::Name(1, 65)),
+    ] {
+        assert_eq!(bad.check(), Err(why));
+        assert!(frame::decode::<Manifest>(&frame::encode(&bad)).is_err(), "{why}");
+        let text = serde_json::to_vec(&bad).expect("JSON");
+        assert!(frame::decode_any::<Manifest>(&text).is_err(), "{why}");
+    }
+    assert_eq!(manifest().check(), Ok(()));
+}
+
+#[test]
+fn a_detail_too_long_is_cut_between_letters_and_the_event_kept() {
+    let mut records = records();
+    let Record::Event(event) = &mut records[1] else { panic!("an event") };
+    // A letter of two bytes lies across the end.
+    event.detail = format!("x{}", "ä".repeat(Event::MAX_DETAIL));
+    let Ok(Record::Event(back)) = record::decode(&record::encode(&records[1])) else { panic!("an event") };
+    assert_eq!(back.detail, format!("x{}", "ä".repeat(Event::MAX_DETAIL / 2 - 1)));
+    let entries = vec![Entry { span: 1, record: records.remove(1) }];
+    let text = json::batch_to_json(&Batch { entries, ..batch() }, |_| None, |_, _| None).expect("JSON");
+    let cut = json::batch_from_json(&text, |_| None).expect("own text");
+    assert_eq!(cut.entries[0].record, Record::Event(back));
+}
+
+#[test]
+fn live_values_in_json_name_sensor_and_unit_and_are_read_with_or_without() {
+    let named = json::live_to_json(&live(), Some(&manifest())).expect("JSON");
+    assert_eq!(
+        named,
+        r#"{"manifest":"6919520bc2b02f5e","boot":3,"now_ns":60000000000,"values":[{"channel":0,"sensor":"front-wheel","#
+            .to_owned()
+            + r#""quantity":"speed","unit":"m/s","t_ns":59900000000,"age_s":0.1,"value":12.346,"uncertainty":0.005,"#
+            + r#""quality":"degraded"},{"channel":1,"sensor":"front-wheel","quantity":"distance","unit":"m","#
+            + r#""t_ns":59900000000,"age_s":0.1,"no_data":"stale"}]}"#
+    );
+    let unnamed = json::live_to_json(&live(), None).expect("JSON");
+    assert!(!unnamed.contains("sensor"), "{unnamed}");
+    for text in [named, unnamed] {
+        assert_eq!(frame::decode_any::<Live>(text.as_bytes()), Ok(live()));
+        let both = text.replace(r#""quality""#, r#""no_data":"stale","quality""#);
+        assert!(frame::decode_any::<Live>(both.as_bytes()).is_err(), "{both}");
+    }
+}
+
+#[test]
+fn a_live_value_that_is_no_number_is_told_as_no_data() {
+    let value = |value, u| LiveValue { channel: 0, t_ns: 1, value: Ok((value, u, Quality::Good)) };
+    let values = vec![value(f64::NAN, 1.0), value(f64::INFINITY, 1.0), value(1.0, f32::NAN)];
+    let text = json::live_to_json(&Live { values, ..live() }, None).expect("JSON");
+    let back = frame::decode_any::<Live>(text.as_bytes()).expect("own text").values;
+    assert_eq!([back[0].value, back[1].value], [Err(NoData::OutOfRange); 2]);
+    assert!(matches!(back[2].value, Ok((1.0, u, Quality::Good)) if u.is_nan()));
 }
 
 fn sealed(body: &[u8]) -> Vec<u8> {

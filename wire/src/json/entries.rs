@@ -7,6 +7,7 @@ use super::{JsonError, columns::ColumnJson, rfc3339};
 use crate::{
     ClockFix, ClockSource, Entry, Event, EventKind, Loss, LossReason, Manifest, ManifestHash, Record, Samples,
     block::{self, BlockError},
+    record,
 };
 
 /// Exactly one of the four is there.
@@ -129,7 +130,7 @@ impl EntryJson {
                 t_ns: event.at.boot_ns,
                 sensor: event.sensor,
                 kind: event.kind,
-                detail: event.detail,
+                detail: record::cut(event.detail),
             }),
             (None, None, Some(fix), None) => Record::Clock(ClockFix {
                 boot: fix.boot,

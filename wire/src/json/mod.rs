@@ -1,4 +1,4 @@
-//! The JSON twin of a batch, for people and foreign backends: names, units, decimal numbers, RFC 3339 times.
+//! The JSON twins of a batch and of live values, for people and foreign backends: names, units, decimal numbers, RFC 3339 times.
 //!
 //! ```text
 //! {"gateway": "truck-7", "log": "0123456789abcdef", "oldest_seq": 1, "first_seq": 5, "entries": [
@@ -14,6 +14,15 @@
 //! - Without the manifest, or where a decimal number would not come back exactly (beyond 2^50 steps), `ticks` and
 //!   `steps` stand for `boot_s` and `value`, and `uncertainty_code` for `uncertainty`: the integers of the block.
 //!
+//! Live values:
+//! ```text
+//! {"manifest": "...", "boot": 3, "now_ns": 60000000000, "values": [
+//!   {"channel": 0, "sensor": "front-wheel", "quantity": "speed", "unit": "m/s", "t_ns": 59900000000, "age_s": 0.1,
+//!    "value": 12.346, "uncertainty": 0.005, "quality": "good"},
+//!   {"channel": 1, ..., "no_data": "stale"}]}
+//! ```
+//! - `sensor`, `quantity`, `unit` and `age_s` are derived, and not read back; `uncertainty` is left out when unknown.
+//!
 //! Read back it is the same batch, column for column; the bytes of a block are the encoder's choice.
 
 use alloc::{string::String, vec::Vec};
@@ -27,10 +36,12 @@ use crate::{
 
 mod columns;
 mod entries;
+mod live;
 #[cfg(test)]
 mod tests;
 
 use entries::EntryJson;
+pub use live::live_to_json;
 
 /// Why a batch does not become JSON, or JSON no batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
