@@ -236,12 +236,9 @@ impl Board {
         }
     }
 
-    /// All gateways, and what changes after that.
-    pub fn watch(&self, now: Instant) -> (Vec<GatewayView>, broadcast::Receiver<Arc<GatewayView>>) {
-        // Under one lock, so that no change falls between the two.
-        let mut state = self.lock();
-        let changes = self.views.subscribe();
-        (state.gateways.iter_mut().map(|(id, gateway)| gateway.view(id, now)).collect(), changes)
+    /// What changes from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Arc<GatewayView>> {
+        self.views.subscribe()
     }
 
     /// All gateways.
@@ -405,7 +402,7 @@ mod tests {
     fn a_gateway_goes_silent_after_two_and_a_half_beats_and_not_before() {
         let (board, now) = (Board::default(), Instant::now());
         board.status(status(true), false, now);
-        let (_, mut changes) = board.watch(now);
+        let mut changes = board.changes();
         board.tick(now + SILENT_AFTER - Duration::from_millis(1));
         assert!(changes.try_recv().is_err());
         board.tick(now + SILENT_AFTER);

@@ -107,7 +107,14 @@ impl Hub {
             work: writer.work,
             done: writer.done,
         };
-        let routes = api::routes(board.clone(), reader.clone(), counters.clone(), stopped.clone());
+        let routes = api::routes(api::Parts {
+            board: board.clone(),
+            reader: reader.clone(),
+            counters: counters.clone(),
+            store: writer.trouble,
+            stop: stopped.clone(),
+            patience: api::Patience::default(),
+        });
         let mut tasks = JoinSet::new();
         let ingest = ingest::run(parts, stopped.clone());
         tasks.spawn(async { Ok(ingest.await?) });

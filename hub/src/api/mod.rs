@@ -27,7 +27,9 @@ use axum::{
     routing::get,
 };
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
+
+pub use ws::Patience;
 
 use crate::{
     ingest::Counters,
@@ -40,15 +42,35 @@ pub const MAX_QUERIES: usize = 4;
 /// WebSocket clients at once; more are told to come later.
 pub const MAX_WATCHERS: usize = 2_000;
 
+/// What is shown, and of what.
+pub struct Parts {
+    /// The newest values.
+    pub board: Board,
+    /// What is stored.
+    pub reader: Arc<dyn Read>,
+    /// What was taken.
+    pub counters: Arc<Counters>,
+    /// Why nothing can be stored now, if nothing can.
+    pub store: watch::Receiver<Option<String>>,
+    /// Whether the hub stops.
+    pub stop: watch::Receiver<bool>,
+    /// With those who watch.
+    pub patience: Patience,
+}
+
 /// What the handlers work with.
 #[derive(Clone)]
-pub struct Context {
+struct Context {
     board: Board,
     reader: Arc<dyn Read>,
     counters: Arc<Counters>,
+    store: watch::Receiver<Option<String>>,
     queries: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
+    snapshots: Arc<Mutex<()>>,
+    snapshots_kib: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
+    patience: Patience,
 }
 
 /// Something a client asked that it does not get.
@@ -80,8 +102,21 @@ impl IntoResponse for ApiError {
 }
 
 /// All routes.
-pub fn routes(board: Board, reader: Arc<dyn Read>, counters: Arc<Counters>, stop: watch::Receiver<bool>) -> Router {
-    let (queries, watchers) = (Arc::new(Semaphore::new(MAX_QUERIES)), Arc::new(Semaphore::new(MAX_WATCHERS)));
+pub fn routes(parts: Parts) -> Router {
+    let Parts { board, reader, counters, store, stop, patience } = parts;
+    let semaphore = |n| Arc::new(Semaphore::new(n));
+    let context = Context {
+        board,
+        reader,
+        counters,
+        store,
+        queries: semaphore(MAX_QUERIES),
+        watchers: semaphore(MAX_WATCHERS),
+        snapshots: Arc::default(),
+        snapshots_kib: semaphore(ws::SNAPSHOTS_KIB as usize),
+        stop,
+        patience,
+    };
     Router::new()
         .route("/", get(|| assets::serve("index.html")))
         .route("/assets/{name}", get(assets::by_name))
@@ -90,7 +125,7 @@ pub fn routes(board: Board, reader: Arc<dyn Read>, counters: Arc<Counters>, stop
         .route("/ws", get(ws::open))
         .route("/healthz", get(health))
         .layer(middleware::from_fn(secure))
-        .with_state(Context { board, reader, counters, queries, watchers, stop })
+        .with_state(context)
 }
 
 async fn gateways(State(context): State<Context>) -> Json<Value> {
@@ -100,7 +135,15 @@ async fn gateways(State(context): State<Context>) -> Json<Value> {
 async fn health(State(context): State<Context>) -> Json<Value> {
     let counters: serde_json::Map<_, _> =
         context.counters.list().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
-    Json(json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION"), "ingest": counters }))
+    let (broker, store) = (context.counters.trouble(), context.store.borrow().clone());
+    Json(json!({
+        "status": if broker.is_none() && store.is_none() { "ok" } else { "trouble" },
+        "version": env!("CARGO_PKG_VERSION"),
+        "broker": broker.unwrap_or_else(|| "ok".into()),
+        "store": store.unwrap_or_else(|| "ok".into()),
+        "watchers": MAX_WATCHERS - context.watchers.available_permits(),
+        "ingest": counters,
+    }))
 }
 
 /// Nothing of another origin is loaded, and no other page may frame this one.

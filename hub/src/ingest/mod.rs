@@ -14,7 +14,7 @@ pub mod mqtt;
 mod session;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -26,6 +26,10 @@ pub use session::{Parts, StoreEnded, Ticket, run};
 pub struct Counters {
     /// Whether the broker is connected: 1 or 0.
     pub connected: AtomicU64,
+    /// Why it is not, if something is known.
+    pub broker_trouble: Mutex<Option<String>>,
+    /// Connections lost, and attempts that came to nothing.
+    pub failures: AtomicU64,
     /// Connections made.
     pub connections: AtomicU64,
     /// Messages taken.
@@ -47,12 +51,22 @@ impl Counters {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Why the broker is not connected, if something is known.
+    pub fn trouble(&self) -> Option<String> {
+        self.broker_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_trouble(&self, why: Option<String>) {
+        *self.broker_trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     /// All of them by name.
-    pub fn list(self: &Arc<Self>) -> [(&'static str, u64); 8] {
+    pub fn list(self: &Arc<Self>) -> [(&'static str, u64); 9] {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("connected", get(&self.connected)),
             ("connections", get(&self.connections)),
+            ("failures", get(&self.failures)),
             ("messages", get(&self.messages)),
             ("stored", get(&self.stored)),
             ("duplicates", get(&self.duplicates)),

@@ -7,15 +7,15 @@
 //! A fresh client and event loop a connection: nothing of one can be taken for another's. The event loop is polled by a
 //! task of its own, since giving up a poll half way may lose a packet; it stops reading when nobody takes its events.
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use rumqttc::{
-    AsyncClient, ConnectionError, EventLoop, MqttOptions, Packet, Publish, QoS, StateError, SubscribeFilter,
-    SubscribeReasonCode, TlsConfiguration, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Packet, Publish, QoS, StateError,
+    SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore, crypto::ring};
 
 use crate::config::{self, ConfigError};
 
@@ -199,8 +199,37 @@ fn reason(error: ConnectionError) -> String {
         ConnectionError::MqttState(StateError::Deserialization(
             rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(size),
         )) => format!("{POISON}: {size} bytes, allowed are {MAX_PACKET}"),
-        other => other.to_string(),
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => "the broker refuses the user or the password; see user and password-file in [broker]".into(),
+        other => chain(&other).find_map(|e| e.downcast_ref()).map_or_else(|| other.to_string(), certificate),
     }
+}
+
+/// What is wrong with the broker's certificate, and where to look.
+fn certificate(error: &rustls::Error) -> String {
+    let rustls::Error::InvalidCertificate(wrong) = error else { return format!("TLS: {error}") };
+    let why = match wrong {
+        CertificateError::UnknownIssuer => {
+            "no authority that is trusted here has signed it; see ca-file in [broker]".into()
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            format!("it is not for {:?} but for {}; see url in [broker]", expected.to_str(), presented.join(", "))
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired, or the clock of this machine is wrong".into()
+        }
+        other => format!("{other:?}"),
+    };
+    format!("the certificate of the broker is not accepted: {why}")
+}
+
+/// An error and its causes. An `io::Error` hides what it wraps from `source`, so it is asked directly.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&e| match e.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner as &(dyn Error + 'static)),
+        None => e.source(),
+    })
 }
 
 impl Connection {

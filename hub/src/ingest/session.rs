@@ -90,10 +90,12 @@ pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) -> Result<(), St
         session.parts.counters.connected.store(0, Ordering::Relaxed);
         let Err(why) = ended? else { return Ok(()) };
         session.parts.broker.lost(&why);
+        Counters::add(&session.parts.counters.failures, 1);
+        session.parts.counters.set_trouble(Some(why.clone()));
         wait = if began.elapsed() > STABLE { BACKOFF.0 } else { wait };
         // Full jitter: a thousand clients of one broker must not come back at once.
         let pause = wait.mul_f64(fastrand::f64());
-        tracing::warn!(%why, "broker connection lost, next try in {pause:?}");
+        tracing::warn!(%why, "no connection to the broker, next try in {pause:?}");
         wait = (wait * 2).min(BACKOFF.1);
         session.pause(pause, &mut stop).await?;
     }
@@ -154,6 +156,7 @@ impl Session {
         let message = match event {
             Event::Connected => {
                 tracing::info!("connected to the broker");
+                self.parts.counters.set_trouble(None);
                 self.parts.counters.connected.store(1, Ordering::Relaxed);
                 Counters::add(&self.parts.counters.connections, 1);
                 return Ok(Ok(()));

@@ -335,7 +335,13 @@ pub struct Counts {
 /// The store could not do it. Nothing of the call was kept, nothing of it was confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database said no: the disk is full, the file is damaged or locked. The driver's own error.
+    /// No room.
+    #[error("the disk of the database is full: make room, and it goes on by itself")]
+    Full,
+    /// Another program writes.
+    #[error("the database is locked by another program: it goes on by itself when that lets it go")]
+    Locked,
+    /// The database said no: the file is damaged, or the disk. The driver's own error.
     #[error("database: {0}")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Something in the database is not what this program wrote.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Done, Store, StoreError, Work};
 
@@ -31,6 +31,8 @@ pub struct Writer<T> {
     pub work: mpsc::Sender<(Work, T)>,
     /// What was done comes out here.
     pub done: mpsc::Receiver<(Done, T)>,
+    /// Why nothing can be stored now, if nothing can.
+    pub trouble: watch::Receiver<Option<String>>,
     /// The thread; gives the error when it had to give up.
     pub thread: thread::JoinHandle<Result<(), StoreError>>,
 }
@@ -40,14 +42,16 @@ pub fn start<T: Send + 'static>(store: impl Store) -> std::io::Result<Writer<T>>
     let (work, work_rx) = mpsc::channel(QUEUE);
     // As wide as the queue: whoever takes from it also fills the other, and must not wait for itself.
     let (done_tx, done) = mpsc::channel(QUEUE + GROUP);
-    let thread = thread::Builder::new().name("store".into()).spawn(move || write(store, work_rx, &done_tx))?;
-    Ok(Writer { work, done, thread })
+    let (told, trouble) = watch::channel(None);
+    let thread = thread::Builder::new().name("store".into()).spawn(move || write(store, work_rx, &done_tx, &told))?;
+    Ok(Writer { work, done, trouble, thread })
 }
 
 fn write<T>(
     mut store: impl Store,
     mut work: mpsc::Receiver<(Work, T)>,
     done: &mpsc::Sender<(Done, T)>,
+    trouble: &watch::Sender<Option<String>>,
 ) -> Result<(), StoreError> {
     let mut group = Vec::with_capacity(GROUP);
     while let Some(first) = work.blocking_recv() {
@@ -56,7 +60,7 @@ fn write<T>(
             group.push(more);
         }
         let (items, tickets): (Vec<Work>, Vec<T>) = group.drain(..).unzip();
-        let results = commit(&mut store, &items, || work.is_closed())?;
+        let results = commit(&mut store, &items, trouble, || work.is_closed())?;
         for result in results.into_iter().zip(tickets) {
             // Nobody listens any more when the hub is stopping; the work is on disk all the same.
             let _ = done.blocking_send(result);
@@ -65,15 +69,26 @@ fn write<T>(
     Ok(())
 }
 
-fn commit(store: &mut impl Store, items: &[Work], stopping: impl Fn() -> bool) -> Result<Vec<Done>, StoreError> {
+fn commit(
+    store: &mut impl Store,
+    items: &[Work],
+    trouble: &watch::Sender<Option<String>>,
+    stopping: impl Fn() -> bool,
+) -> Result<Vec<Done>, StoreError> {
     let mut wait = RETRY.0;
     let mut stop_by = None;
     loop {
         let error = match store.commit(items) {
-            Ok(done) => return Ok(done),
+            Ok(done) => {
+                if trouble.send_replace(None).is_some() {
+                    tracing::info!("storing again; nothing was lost");
+                }
+                return Ok(done);
+            }
             Err(error) => error,
         };
         tracing::error!(%error, "cannot store; nothing is confirmed until it works, trying again in {wait:?}");
+        trouble.send_replace(Some(error.to_string()));
         if stopping() && *stop_by.get_or_insert_with(|| Instant::now() + STOP_WITHIN) < Instant::now() {
             return Err(error);
         }
@@ -112,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_error_delays_what_was_to_be_stored_and_loses_none_of_it() {
-        let Writer { work, mut done, thread } = start(FullFor(2)).unwrap();
+        let Writer { work, mut done, thread, .. } = start(FullFor(2)).unwrap();
         for ticket in 0..100 {
             work.blocking_send((some_work(), ticket)).unwrap();
         }
@@ -125,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_writer_told_to_stop_gives_up_on_a_store_that_never_recovers() {
-        let Writer { work, done, thread } = start(FullFor(u32::MAX)).unwrap();
+        let Writer { work, done, thread, .. } = start(FullFor(u32::MAX)).unwrap();
         work.blocking_send((some_work(), ())).unwrap();
         drop((work, done));
         assert!(thread.join().unwrap().is_err());

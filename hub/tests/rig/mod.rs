@@ -78,14 +78,23 @@ pub fn seconds(gateway: &str, range: std::ops::RangeInclusive<Seq>) -> Batch {
 /// A mosquitto of our own on a free loopback port.
 pub struct Mosquitto {
     pub port: u16,
-    directory: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
+    lines: String,
     process: Option<Child>,
 }
 
 impl Mosquitto {
     pub fn start() -> Self {
+        Self::with("allow_anonymous true", |_| {})
+    }
+
+    /// With these lines in its configuration, where DIR is a directory that `prepare` may put files into.
+    pub fn with(lines: &str, prepare: impl FnOnce(&Path)) -> Self {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let mut new = Self { port: free, directory: tempfile::tempdir().unwrap(), process: None };
+        let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path());
+        let lines = lines.replace("DIR", &directory.path().display().to_string());
+        let mut new = Self { port: free, directory, lines, process: None };
         new.up();
         new
     }
@@ -109,9 +118,9 @@ impl Mosquitto {
     pub fn up(&mut self) {
         let directory = self.directory.path().display();
         let config = format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {directory}/\n\
+            "listener {} 127.0.0.1\n{}\npersistence true\npersistence_location {directory}/\n\
              user root\nlog_dest none\n",
-            self.port
+            self.port, self.lines
         );
         let file = self.directory.path().join("mosquitto.conf");
         fs::write(&file, config).unwrap();
