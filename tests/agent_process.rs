@@ -28,8 +28,9 @@ impl Manager {
 
     /// Waits for this word.
     fn hears(&self, word: &str) -> Instant {
-        let mut buffer = [0; 1024];
+        let (mut buffer, until) = ([0; 1024], Instant::now() + PATIENCE);
         loop {
+            assert!(Instant::now() < until, "no {word} is heard");
             let n = self.0.recv(&mut buffer).unwrap_or_else(|error| panic!("no {word} is heard: {error}"));
             if String::from_utf8_lossy(&buffer[..n]).lines().any(|line| line == word) {
                 return Instant::now();

@@ -154,6 +154,8 @@ async fn a_sensor_that_cannot_be_opened_or_falls_away_is_told_tried_again_and_ne
 
     adapter.pull();
     hub.until("the receiver told as gone", |s| faulty(s, "gnss", "hung up: adapter unplugged?")).await;
+    let heard = of(&hub.state(), "gnss").unwrap().inputs;
+    assert!(heard > 0);
     std::fs::remove_file(&port).unwrap();
     let adapter = Adapter::plug_in();
     symlink(&adapter.device, &port).unwrap();
@@ -161,6 +163,7 @@ async fn a_sensor_that_cannot_be_opened_or_falls_away_is_told_tried_again_and_ne
     hub.until("speeds again", |s| speeds(s) > before + 5).await;
     hub.until("told as well again", |s| of(s, "gnss").is_some_and(|s| s.trouble.is_none())).await;
     hub.until("the recovery in the log", |s| events(s, "gnss", EventKind::SensorRecovered).len() == 1).await;
+    assert!(of(&hub.state(), "gnss").unwrap().inputs > heard, "what is counted since the start only grows");
     let told = events(&hub.state(), "gnss", EventKind::SensorFault);
     assert!(told.iter().any(|detail| detail.contains("hung up")), "{told:?}");
     agent.stop_well().await;

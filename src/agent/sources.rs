@@ -49,6 +49,27 @@ pub(super) enum What {
     Fault(String),
 }
 
+/// What a sensor counted since the agent started: each session counts from zero.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    before: Counters,
+    now: Counters,
+}
+
+impl Tally {
+    /// All sessions together.
+    pub(super) fn total(&self) -> Counters {
+        let (a, b) = (&self.before, &self.now);
+        Counters {
+            inputs: a.inputs + b.inputs,
+            lost: a.lost + b.lost,
+            suspected: a.suspected + b.suspected,
+            repaired: a.repaired + b.repaired,
+            rejected: a.rejected + b.rejected,
+        }
+    }
+}
+
 /// What all sources share, and what one of them is called.
 #[derive(Clone)]
 pub(super) struct Outlet {
@@ -58,7 +79,7 @@ pub(super) struct Outlet {
     pub(super) said: mpsc::Sender<Said>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) shed: Arc<AtomicU64>,
-    pub(super) counters: Arc<Mutex<Counters>>,
+    pub(super) counters: Arc<Mutex<Tally>>,
 }
 
 impl Outlet {
@@ -82,7 +103,7 @@ impl Outlet {
             return;
         }
         if let Ok(mut counters) = self.counters.lock() {
-            *counters = sensor.counters();
+            counters.now = sensor.counters();
         }
         let samples = readings.iter().filter(|reading| reading.value.is_ok()).count() as u64;
         let what = What::Readings(std::mem::take(readings));
@@ -95,6 +116,9 @@ impl Outlet {
         warn!(sensor = %self.name, "{cause}");
         // Losing this message to a full channel loses no data: the next failure says it again.
         let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Fault(cause.to_string()) });
+        if let Ok(mut counters) = self.counters.lock() {
+            *counters = Tally { before: counters.total(), now: Counters::default() };
+        }
     }
 }
 

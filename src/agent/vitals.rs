@@ -14,10 +14,9 @@ use speedwell_wire::{
 };
 use tokio::sync::watch;
 
-use super::{recording::Troubles, timekeeping::Known};
+use super::{recording::Troubles, sources::Tally, timekeeping::Known};
 use crate::{
     health::{self, Inputs, Systemd, Vitals},
-    sensor::Counters,
     spool::Spool,
     uplink::{Link, Observer},
 };
@@ -34,7 +33,7 @@ pub(super) struct Reporter {
     pub(super) known: Known,
     pub(super) lost: Arc<AtomicU64>,
     pub(super) names: Vec<String>,
-    pub(super) counters: Vec<Arc<Mutex<Counters>>>,
+    pub(super) counters: Vec<Arc<Mutex<Tally>>>,
     pub(super) troubles: watch::Receiver<Troubles>,
     pub(super) health: watch::Sender<Option<Health>>,
     pub(super) systemd: Systemd,
@@ -82,7 +81,8 @@ impl Reporter {
         let troubles = self.troubles.borrow_and_update();
         let of = |(index, name): (usize, &String)| {
             let counters = self.counters.get(index);
-            let counters = counters.map(|c| *c.lock().unwrap_or_else(PoisonError::into_inner)).unwrap_or_default();
+            let counters =
+                counters.map(|c| c.lock().unwrap_or_else(PoisonError::into_inner).total()).unwrap_or_default();
             let trouble = troubles.get(index).and_then(Option::as_ref);
             SensorHealth {
                 name: name.clone(),
