@@ -126,7 +126,8 @@ impl Decoder {
             return text;
         }
         if let Some(live) = exactly::<Live>(bytes) {
-            return serde_json::to_string(&live).map_err(|e| e.to_string());
+            let manifest = self.manifests.iter().find(|manifest| manifest.hash() == live.manifest);
+            return json::live_to_json(&live, manifest).map_err(|e| e.to_string());
         }
         Err(match frame::decode::<Batch>(bytes) {
             Err(error) => error.to_string(),

@@ -6,7 +6,7 @@ use super::{
     BlockError, Column, Context, FORM, Mode, Sample, Uncertainty,
     bits::Reader,
     code::{K_MAX, Mean, gamma, is_jump, long, near, rice, unzigzag},
-    predict::{FRAC, GAINS, Predictor},
+    predict::{FRAC, GAINS, PERIOD_END, Predictor},
 };
 use crate::Quality;
 
@@ -97,7 +97,11 @@ impl Decoder<'_> {
         }
         let whole = self.r.flag()?;
         let period = long(&mut self.r)?;
-        self.last.period = if whole { period << FRAC } else { period };
+        let parts = if whole { FRAC } else { 0 };
+        if period >= PERIOD_END >> parts {
+            return Err(BlockError::Number);
+        }
+        self.last.period = period << parts;
         self.last.time_mean = Mean::of_k(within(self.r.get(6)? as i64, K_MAX)?);
         Ok(())
     }

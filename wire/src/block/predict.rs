@@ -6,6 +6,9 @@
 /// Bits of the fraction.
 pub(super) const FRAC: u32 = 10;
 
+/// Periods are shorter, in parts of a tick: so they can be added up without thinking.
+pub(super) const PERIOD_END: u64 = 1 << 52;
+
 fn rounded(parts: i64) -> i64 {
     parts.wrapping_add(1 << (FRAC - 1)) >> FRAC
 }
