@@ -93,8 +93,8 @@ fn column(channel: u16, seed: u64) -> Column {
         samples.push(Sample {
             tick: tick.wrapping_add(jitter),
             value,
-            uncertainty: Uncertainty(if seed % 3 == 0 { below(256) as u8 } else { 21 }),
-            quality: quality[if seed % 5 == 0 { below(4) as usize } else { 0 }],
+            uncertainty: Uncertainty(if seed.is_multiple_of(3) { below(256) as u8 } else { 21 }),
+            quality: quality[if seed.is_multiple_of(5) { below(4) as usize } else { 0 }],
         });
     }
     Column { channel, samples }
@@ -104,7 +104,7 @@ fn samples(seed: u64) -> Record {
     let (manifest, mut state) = (manifest(), seed);
     let mut columns: Vec<Column> = Vec::new();
     for channel in 0..random(&mut state) % 12 {
-        let copied = columns.last().filter(|_| random(&mut state) % 3 == 0).cloned();
+        let copied = columns.last().filter(|_| random(&mut state).is_multiple_of(3)).cloned();
         let of_seed = || column(channel as u16, random(&mut state.clone()));
         columns.push(copied.map_or_else(of_seed, |last| Column { channel: channel as u16, ..last }));
         state = state.wrapping_add(1);
