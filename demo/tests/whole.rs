@@ -124,6 +124,10 @@ async fn every_speed_reaches_the_hub_once_through_a_broker_that_forgets_and_a_hu
     println!("{} records, all confirmed", spool.last_seq);
 }
 
+/// What counts as a hole, ns. A record that is missing makes one of a second, reports that a busy machine skips do not;
+/// on an idle one the widest step is 0.1 s.
+const HOLE_NS: i64 = 600_000_000;
+
 /// Holds what the hub has against what was driven.
 fn judge(reader: &Arc<dyn Read>, started: i64, ended: i64) {
     let counts = reader.counts().unwrap();
@@ -131,10 +135,10 @@ fn judge(reader: &Arc<dyn Read>, started: i64, ended: i64) {
     let (wheel, can) = (speeds(reader, "front-wheel"), speeds(reader, "ecu-speed"));
     let (first, last) = (wheel.first().unwrap().utc_ns, wheel.last().unwrap().utc_ns);
     assert!(first - started < 1_500_000_000, "the first speed {} ms after the start", (first - started) / 1_000_000);
-    assert!(ended - last < 350_000_000, "the last speed {} ms before the end", (ended - last) / 1_000_000);
+    assert!(ended - last < HOLE_NS, "the last speed {} ms before the end", (ended - last) / 1_000_000);
     let widest = wheel.windows(2).map(|pair| pair[1].utc_ns - pair[0].utc_ns).max().unwrap();
     assert!(wheel.windows(2).all(|pair| pair[0].utc_ns < pair[1].utc_ns), "a speed that came twice");
-    assert!(widest <= 350_000_000, "a hole of {} ms", widest / 1_000_000);
+    assert!(widest <= HOLE_NS, "a hole of {} ms", widest / 1_000_000);
     let worst =
         can.iter().filter_map(|point| Some((point.value - at(&wheel, point.utc_ns)?).abs())).fold(0.0, f64::max);
     println!(
