@@ -1,9 +1,19 @@
 //! Samples/s into SQLite through decoder, writer thread and store, and bytes on disk a sample.
 //!
 //! 20 channels at 10 Hz, as batches of ten one-second records from 50 gateways; every batch is committed durably. Encoding
-//! is done before the clock starts. `cargo bench -p speedwell-hub --bench ingest -- SECONDS_PER_GATEWAY`
+//! is done before the clock starts. Then the same through a mosquitto into a hub process of its own, for its memory.
+//! `cargo bench -p speedwell-hub --bench ingest -- SECONDS_PER_GATEWAY`
 
-use std::{fs, path::Path, sync::Arc, time::Instant};
+#[path = "../tests/rig/mod.rs"]
+mod rig;
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use speedwell_hub::{
     ingest::decode::{Decoder, Message},
@@ -24,6 +34,7 @@ fn main() {
     let manifest = manifest();
     let batches = batches(&manifest, seconds);
     let samples = GATEWAYS * seconds * u64::from(CHANNELS) * RATE_HZ;
+    let batches_again = batches.clone();
     let wire: usize = batches.iter().map(|(_, bytes)| bytes.len()).sum();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("hub.sqlite");
@@ -36,7 +47,7 @@ fn main() {
     let total = batches.len() + 1;
     let work = writer.work;
     let feeder = std::thread::spawn(move || {
-        let mut decoder = Decoder::new("p", vec![manifest]);
+        let mut decoder = Decoder::new(rig::PREFIX, vec![manifest]);
         for (topic, bytes) in &batches {
             let Message::Store { work: item, unknown: None } = decoder.read(topic, bytes, 0) else { panic!("a batch") };
             work.blocking_send((item, ())).expect("the writer runs");
@@ -52,11 +63,55 @@ fn main() {
     checkpoint(&path);
     let disk = fs::metadata(&path).expect("the database").len();
     let n = samples as f64;
-    println!("hub ingest, SQLite, {GATEWAYS} gateways, {CHANNELS} channels at {RATE_HZ} Hz, {samples} samples");
-    println!("  samples/s, durable             {:>12.0}", n / took);
-    println!("  CPU seconds a million samples  {:>12.3}", cpu / n * 1e6);
-    println!("  bytes a sample on the wire     {:>12.2}", wire as f64 / n);
-    println!("  bytes a sample in the database {:>12.2}", disk as f64 / n);
+    let told = |what: &str, figure: String| {
+        println!("| hub ingest, {CHANNELS} channels at {RATE_HZ} Hz, {what} | {figure} | |")
+    };
+    told("durable in SQLite", format!("{:.0} samples/s", n / took));
+    told("CPU a million samples", format!("{:.2} s", cpu / n * 1e6));
+    told("on the wire", format!("{:.2} B/sample", wire as f64 / n));
+    told("in the database", format!("{:.2} B/sample", disk as f64 / n));
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (idle, after) = runtime.block_on(memory(&batches_again, seconds));
+    println!("| hub memory, resident, idle | {idle:.1} MiB | |");
+    println!("| hub memory, resident, after {:.1} M samples of {GATEWAYS} gateways | {after:.1} MiB | |", n / 1e6);
+}
+
+/// MiB of a hub process before and after it has taken all of it through a broker.
+async fn memory(batches: &[(String, Vec<u8>)], seconds: u64) -> (f64, f64) {
+    let broker = rig::Mosquitto::start();
+    let (at, config) = (broker.directory.path(), broker.directory.path().join("hub.toml"));
+    let lines = format!(
+        "[broker]\nurl = \"{}\"\n[store]\npath = \"{}\"\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"off\"\n",
+        broker.url(),
+        at.join("memory.sqlite").display()
+    );
+    fs::write(&config, lines).expect("a configuration");
+    let mut hub = Command::new(env!("CARGO_BIN_EXE_speedwell-hub"))
+        .args(["run", "--config"])
+        .arg(&config)
+        .spawn()
+        .expect("the hub starts");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let idle = resident_mib(hub.id());
+    let gateway = rig::TestGateway::connect(&format!("gateway-{}", GATEWAYS - 1), broker.port).await;
+    gateway.manifest(&manifest()).await;
+    // A round of all gateways at a time: the broker keeps only so many for the hub.
+    for (round, some) in batches.chunks(GATEWAYS as usize).enumerate() {
+        for (topic, bytes) in some {
+            gateway.publish(topic.clone(), false, bytes.clone()).await;
+        }
+        gateway.confirmed(((round as u64 + 1) * RECORDS_A_BATCH).min(seconds)).await;
+    }
+    let after = resident_mib(hub.id());
+    let _ = hub.kill();
+    let _ = hub.wait();
+    (idle, after)
+}
+
+fn resident_mib(process: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the hub runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a resident size");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
 }
 
 fn manifest() -> Manifest {
@@ -80,7 +135,7 @@ fn batches(manifest: &Manifest, seconds: u64) -> Vec<(String, Vec<u8>)> {
             .collect();
         for g in 0..GATEWAYS {
             let gateway = GatewayId::new(format!("gateway-{g}")).expect("a good name");
-            let topic = format!("p/{gateway}/log");
+            let topic = format!("{}/{gateway}/log", rig::PREFIX);
             let entries = records.clone();
             let batch = Batch { gateway, log: LogId(g), oldest_seq: 1, first_seq: first, entries };
             all.push((topic, frame::encode(&batch)));

@@ -14,7 +14,7 @@ use std::{
 
 use rig::{http::request, *};
 use serde_json::{Value, json};
-use speedwell_wire::{NoData, Quality, frame};
+use speedwell_wire::{Loss, LossReason, NoData, Quality, Record, frame};
 
 /// A browser, driven over the WebDriver protocol.
 struct Browser {
@@ -163,6 +163,12 @@ async fn a_person_reads_the_speed_that_was_published_zero_as_zero_and_silence_as
     // Nothing more comes: the number stays, its age counts up and says so.
     browser.sees(&format!("{front}.classList.contains('late')")).await;
     browser.sees(&format!("parseFloat({front}.querySelector('.age').textContent.slice(9)) > 5")).await;
+
+    let stored = "document.querySelector('[data-gateway=truck-7] .stored').textContent";
+    browser.sees(&format!("{stored} === ''")).await;
+    let loss = Loss { reason: LossReason::SpoolFullOldest, records: 1, samples: 500, from: None, until: None };
+    gateway.batch(&batch("truck-7", 1, [Record::Loss(loss)])).await;
+    browser.sees(&format!("{stored} === 'stored up to record 1 · 500 samples declared lost'")).await;
 
     gateway.publish(gateway.topics.status(), true, status("truck-7", false)).await;
     browser.sees("document.querySelector('[data-gateway=truck-7]').dataset.connection === 'offline'").await;
