@@ -77,9 +77,10 @@ fn a_wrong_file_ends_with_78_and_its_complaints_on_standard_error() {
     assert!(text.contains("gateway.board: is missing"), "{text}");
     assert!(text.contains("the table [broker] is missing"), "{text}");
     assert_eq!(out(&output), "");
-    for command in ["run", "watch", "replay"] {
-        let output = speedwell(&[command, "--config", &file.display().to_string()]);
-        assert_eq!(output.status.code(), Some(CONFIG), "{command}");
+    // A replay wants to know what to replay before it looks at the configuration.
+    for command in [&["run"][..], &["watch"], &["replay", "--can", "can0=/no/such"]] {
+        let output = speedwell(&[command, &["--config", &file.display().to_string()]].concat());
+        assert_eq!(output.status.code(), Some(CONFIG), "{command:?}");
     }
 }
 

@@ -36,6 +36,7 @@ Exit codes:
   65  recorded data is damaged
   66  an input file is missing
   69  a device or the broker is not there
+  70  a defect of speedwell: please report it
   73  the spool or state directory cannot be written
   74  reading or writing failed
   77  permission denied
