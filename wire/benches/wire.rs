@@ -153,7 +153,7 @@ fn table(name: &str, trace: &Trace) {
         }
         let ns = |time: std::time::Duration| time.as_nanos() as f64 / samples;
         println!("| wire, {name}, {tick_us} us, encode 1 s blocks | {:.0} ns/sample | 100 |", ns(encoding));
-        println!("| wire, {name}, {tick_us} us, decode 1 s blocks | {:.0} ns/sample | 100 |", ns(decoding));
+        println!("| wire, {name}, {tick_us} us, decode 1 s blocks | {:.0} ns/sample | 60 |", ns(decoding));
         let first = &batches(&records[..1], 1)[0];
         if let Ok(text) = json::batch_to_json(first, |_| Some(&manifest), |_, _| None) {
             let figure = text.len() as f64 / (trace.len() * HZ) as f64;

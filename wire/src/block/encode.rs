@@ -13,6 +13,9 @@ use crate::Quality;
 /// Steps between the k that times go on with and the k they would like, from which it pays to tell it.
 const K_OFF: u32 = 3;
 
+/// Bits that another mode than the last column's costs.
+const MODE_CHANGE: u64 = 8;
+
 /// The columns as bytes. Columns without samples are left out.
 pub fn encode(columns: &[Column], periods: &impl Periods) -> Vec<u8> {
     let filled = || columns.iter().filter(|column| !column.samples.is_empty());
@@ -174,7 +177,9 @@ impl<'c> Encoder<'c> {
                 }
             }
         }
-        let free = usize::from(bits[1] < bits[0]);
+        // To and from another mode costs twice this; a few lucky times are not worth it.
+        let change = |mode| if self.last.mode == mode { 0 } else { MODE_CHANGE };
+        let free = usize::from(bits[1] + change(Mode::Free) < bits[0] + change(Mode::Schedule));
         // A single time says nothing of how far times are off.
         let k = match samples.len() as u64 - 1 {
             0 => self.last.time_mean.k(),
