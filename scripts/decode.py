@@ -130,6 +130,7 @@ class Block:
         self.channel, self.count, self.mode, self.code, self.base, self.ticks = 65535, 0, 0, 0, None, []
         self.period = self.origin = self.origin_step = self.first = 0
         self.times, self.first_bits, self.value_k = Mean(0), 14, 4
+        self.before = (0, 0, 0)
         self.columns = [self.column() for _ in range(self.b.gamma())]
         samples = 8 * len(data) - self.most
         assert self.b.get(self.b.left) == 0 and (self.b.left < 8 or len(data) <= -(-samples // 8)), "bytes left over"
@@ -137,6 +138,9 @@ class Block:
     def column(self):
         b, quality = self.b, None
         as_last = b.get(1)
+        before, self.before = self.before, (self.count, self.mode, self.code)
+        if not as_last and b.get(1):
+            as_last, (self.count, self.mode, self.code) = 1, before
         self.channel = (self.channel + 1) % 65536 if as_last or b.get(1) else b.get(16)
         if not as_last:
             self.count = self.count if b.get(1) else b.gamma()

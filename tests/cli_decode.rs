@@ -112,6 +112,21 @@ fn samples(seed: u64) -> Record {
     Record::Samples(Samples { manifest: manifest.hash(), boot: 3, block: block::encode(&columns, &manifest) })
 }
 
+/// Two channels a sensor, measured at the same times.
+fn turns() -> Record {
+    let column = |c: u16| {
+        let sample = |i: u64| Sample {
+            tick: 9_000 + i * 1000 + u64::from(c / 2) * 50,
+            value: i as i64 * 7,
+            uncertainty: Uncertainty(30 + 9 * (c as u8 % 2)),
+            quality: Quality::Good,
+        };
+        Column { channel: c, samples: (0..10).map(sample).collect() }
+    };
+    let (manifest, columns) = (manifest(), (0..8).map(column).collect::<Vec<_>>());
+    Record::Samples(Samples { manifest: manifest.hash(), boot: 3, block: block::encode(&columns, &manifest) })
+}
+
 fn batch(records: impl IntoIterator<Item = Record>) -> Batch {
     let entries = records.into_iter().map(|record| Entry { span: 1, record }).collect();
     let gateway = GatewayId::new("truck-7").expect("a good name");
@@ -214,7 +229,7 @@ fn a_decoder_written_from_the_page_reads_the_same() {
         return;
     }
     let there = tempfile::tempdir().expect("a directory");
-    let vectors = (1..150).map(samples).chain(others());
+    let vectors = (1..150).map(samples).chain([turns()]).chain(others());
     for (kind, frame) in [
         ("manifest", frame::encode(&manifest())),
         ("live", frame::encode(&live())),

@@ -45,7 +45,12 @@ struct Decoder<'b> {
 impl Decoder<'_> {
     fn column(&mut self) -> Result<Column, BlockError> {
         let as_last = self.r.flag()?;
-        let mut samples = if as_last {
+        let before = core::mem::replace(&mut self.last.head_before, self.last.head);
+        let as_before = !as_last && self.r.flag()?;
+        if as_before {
+            self.last.head = before;
+        }
+        let mut samples = if as_last || as_before {
             self.last.channel = self.last.channel.wrapping_add(1);
             self.blank()?
         } else {
@@ -58,19 +63,19 @@ impl Decoder<'_> {
 
     /// As many samples as are announced, if there can be so many.
     fn blank(&mut self) -> Result<Vec<Sample>, BlockError> {
-        let count = usize::try_from(self.last.count).unwrap_or(usize::MAX);
+        let count = usize::try_from(self.last.head.count).unwrap_or(usize::MAX);
         if count == 0 || count > self.most {
-            return Err(BlockError::Count(self.last.count));
+            return Err(BlockError::Count(self.last.head.count));
         }
         self.most -= count;
-        let blank = Sample { tick: 0, value: 0, uncertainty: self.last.uncertainty, quality: Quality::Good };
+        let blank = Sample { tick: 0, value: 0, uncertainty: self.last.head.uncertainty, quality: Quality::Good };
         Ok(alloc::vec![blank; count])
     }
 
     fn head(&mut self) -> Result<Vec<Sample>, BlockError> {
         self.last.channel = if self.r.flag()? { self.last.channel.wrapping_add(1) } else { self.r.get(16)? as u16 };
         if !self.r.flag()? {
-            self.last.count = gamma(&mut self.r)?;
+            self.last.head.count = gamma(&mut self.r)?;
         }
         if !self.r.flag()? {
             self.mode()?;
@@ -86,13 +91,13 @@ impl Decoder<'_> {
     }
 
     fn mode(&mut self) -> Result<(), BlockError> {
-        self.last.mode = match self.r.get(2)? {
+        self.last.head.mode = match self.r.get(2)? {
             0 => Mode::Copy,
             1 => Mode::Schedule,
             2 => Mode::Free,
             _ => return Err(BlockError::Number),
         };
-        if self.last.mode == Mode::Copy || self.r.flag()? {
+        if self.last.head.mode == Mode::Copy || self.r.flag()? {
             return Ok(());
         }
         let whole = self.r.flag()?;
@@ -118,7 +123,7 @@ impl Decoder<'_> {
             }
             sample.uncertainty = Uncertainty(code);
         }
-        self.last.uncertainty = Uncertainty(code);
+        self.last.head.uncertainty = Uncertainty(code);
         Ok(())
     }
 
@@ -138,7 +143,7 @@ impl Decoder<'_> {
     }
 
     fn times(&mut self, samples: &mut [Sample]) -> Result<(), BlockError> {
-        if self.last.mode == Mode::Copy {
+        if self.last.head.mode == Mode::Copy {
             return self.copy_times(samples);
         }
         let base = match self.last.base {

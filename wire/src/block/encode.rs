@@ -63,15 +63,25 @@ impl<'c> Encoder<'c> {
     fn head(&mut self, column: &Column, times: Times) {
         let samples = &column.samples[..];
         let good = samples.iter().all(|s| s.quality == Quality::Good);
-        let steady = samples.iter().all(|s| s.uncertainty == self.last.uncertainty);
+        let steady_at = |u| samples.iter().all(|s| s.uncertainty == u);
+        let steady = steady_at(self.last.head.uncertainty);
         let next = column.channel == self.last.channel.wrapping_add(1);
         let count = samples.len() as u64;
-        let same_count = count == self.last.count;
+        let same_count = count == self.last.head.count;
         let goes_on = self.goes_on(times);
-        let same_mode = goes_on && times.mode == self.last.mode;
+        let same_mode = goes_on && times.mode == self.last.head.mode;
         let as_last = good && steady && next && same_count && same_mode;
+        let (last, before) = (self.last.head, self.last.head_before);
+        self.last.head_before = last;
         self.w.put_flag(as_last);
         if as_last {
+            return;
+        }
+        let as_before = good && next && count == before.count && goes_on && times.mode == before.mode;
+        let as_before = as_before && steady_at(before.uncertainty);
+        self.w.put_flag(as_before);
+        if as_before {
+            self.last.head = before;
             return;
         }
         self.w.put_flag(next);
@@ -81,7 +91,7 @@ impl<'c> Encoder<'c> {
         self.w.put_flag(same_count);
         if !same_count {
             put_gamma(&mut self.w, count);
-            self.last.count = count;
+            self.last.head.count = count;
         }
         self.w.put_flag(same_mode);
         if !same_mode {
@@ -104,7 +114,7 @@ impl<'c> Encoder<'c> {
     }
 
     fn mode(&mut self, times: Times, goes_on: bool) {
-        self.last.mode = times.mode;
+        self.last.head.mode = times.mode;
         self.w.put(times.mode as u64, 2);
         if times.mode == Mode::Copy {
             return;
@@ -136,7 +146,7 @@ impl<'c> Encoder<'c> {
                 last = sample.uncertainty;
             }
         }
-        self.last.uncertainty = last;
+        self.last.head.uncertainty = last;
     }
 
     fn qualities(&mut self, samples: &[Sample]) {
@@ -178,7 +188,7 @@ impl<'c> Encoder<'c> {
             }
         }
         // To and from another mode costs twice this; a few lucky times are not worth it.
-        let change = |mode| if self.last.mode == mode { 0 } else { MODE_CHANGE };
+        let change = |mode| if self.last.head.mode == mode { 0 } else { MODE_CHANGE };
         let free = usize::from(bits[1] + change(Mode::Free) < bits[0] + change(Mode::Schedule));
         // A single time says nothing of how far times are off.
         let k = match samples.len() as u64 - 1 {

@@ -79,13 +79,22 @@ enum Mode {
     Free = 2,
 }
 
+/// What the head of a column told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    count: u64,
+    mode: Mode,
+    /// Of its last sample.
+    uncertainty: Uncertainty,
+}
+
 /// What a column leaves for the next one to refer to.
 #[derive(Clone, Copy, Debug)]
 struct Context {
     channel: u16,
-    count: u64,
-    mode: Mode,
-    uncertainty: Uncertainty,
+    head: Head,
+    /// Of the column before the last: sensors often have two channels each, which take turns.
+    head_before: Head,
     /// The first tick told in the block; all others are told against it.
     base: Option<u64>,
     /// In parts of a tick, as the next two.
@@ -105,9 +114,8 @@ impl Context {
     fn before_first() -> Self {
         Self {
             channel: u16::MAX,
-            count: 0,
-            mode: Mode::Copy,
-            uncertainty: Uncertainty::UNKNOWN,
+            head: Head::default(),
+            head_before: Head::default(),
             base: None,
             period: 0,
             origin: 0,
@@ -122,7 +130,7 @@ impl Context {
     /// Channels are often read one after the other: the next schedule begins as far behind the last as that behind its
     /// last.
     fn schedule(&self) -> Schedule {
-        Schedule::expecting(self.origin.wrapping_add(self.origin_step), self.period, self.mode == Mode::Free)
+        Schedule::expecting(self.origin.wrapping_add(self.origin_step), self.period, self.head.mode == Mode::Free)
     }
 
     /// Where a schedule was found to begin, and whether that was near what was expected.

@@ -71,6 +71,21 @@ fn channels_measured_at_one_instant_share_their_times() {
     assert!(four <= one + 3 * (50 / 8 + 4), "{four} against {one}");
 }
 
+/// One of two channels of a sensor, measured at the same times.
+fn turn(c: u16) -> Column {
+    let uncertainty = Uncertainty(30 + 9 * (c as u8 % 2));
+    let samples = (0..10u64).map(|i| Sample { uncertainty, ..sample(i * 1000 + u64::from(c / 2) * 50, i as i64 * 7) });
+    Column { channel: c, samples: samples.collect() }
+}
+
+#[test]
+fn channels_that_take_turns_are_told_as_the_last_but_one() {
+    let of = |count: u16| comes_back(&(0..count).map(turn).collect::<Vec<_>>(), 1000 * 1024);
+    // Two heads of two bits each; with 17 more bits in each it would be 4 bytes more.
+    let pair = of(12) - of(10);
+    assert!(pair <= 8, "{pair}");
+}
+
 #[test]
 fn a_parked_fleet_costs_a_bit_a_sample() {
     let parked = |c: u16| column(c, (0..600).map(|i| (i * 1000 + u64::from(c) % 2, 0)));
@@ -144,6 +159,7 @@ fn a_count_beyond_the_bits_left_is_refused() {
     let mut w = bits::Writer::new(vec![FORM]);
     code::put_gamma(&mut w, 1); // one column
     w.put_flag(false); // not as the last
+    w.put_flag(false); // nor as the one before it
     w.put_flag(true); // the next channel
     w.put_flag(false);
     code::put_gamma(&mut w, 1 << 40); // samples
@@ -211,7 +227,7 @@ fn the_bytes_of_form_1_are_read_for_ever() {
     }
 }
 
-fn frozen() -> [(&'static str, Vec<Column>); 5] {
+fn frozen() -> [(&'static str, Vec<Column>); 6] {
     let speeds = [8330, 8342, 8329, 8351, 8370, 8366, 8391, 8402, 8417, 8420];
     let jitter = [0, 3, -2, 1, 5, -4, 0, 2, -1, 1];
     let wheel = |c: u16| {
@@ -234,15 +250,17 @@ fn frozen() -> [(&'static str, Vec<Column>); 5] {
         (FROZEN[2], vec![column(5, [(77, -3)]), mixed]),
         (FROZEN[3], vec![jumps]),
         (FROZEN[4], parked),
+        (FROZEN[5], (0..6).map(turn).collect()),
     ]
 }
 
-const FROZEN: [&str; 5] = [
+const FROZEN: [&str; 6] = [
     "0100",
-    "01c5e4515e8091e9424f81152b5910558114c638764d9f21412c1e4ab58c886bffffe5c638764d9f214128",
-    "01c000151457a0047a1cd97ffffc80004f283c01fcfd006d1c370a927d77efe9e7a6597fffff80e8c638764d9f214128",
-    "018000974915e8011e836fffff2bedfffff95f2e3ffffd889544005ffffffffffffffffffffffffefffffffffffffffeffffffffffffff800000000ffffffffffffffffffffffbfffffffffffffffffffffcffffffffffffffffffffffffffffffffffffffffffffe8",
-    "01f8c00017824988b80823d22bf2100007f297ffb87ff387f8000338807b8803aa600bffff92fdc28af4018a483200000000000000003192bffffffc598f9249249249000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+    "01c2f228af4048f4a127c08a95ac882ac08a631c3b26cf90a0960f255ac64435fffff2e31c3b26cf90a094",
+    "01c0000a8a2bd0023d0e6cbffffe400013ca0f007f3f401b470dc2a49f5dfbfa79e9965fffffe03a318e1d9367c8504a",
+    "0180004ba48af4008f41b7ffff95f6fffffcaf971ffffec44aa2002fffffffffffffffffffffffff7fffffffffffffff7fffffffffffffc000000007fffffffffffffffffffffdfffffffffffffffffffffe7ffffffffffffffffffffffffffffffffffffffffffff4",
+    "01f8c0000bc124c45c0411e915f9080003f94bffdc3ff9c3fc00019c403dc401d53005ffffc8bf7122bd0062920c8000000000000000063257ffffff8b31f249249249200000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+    "01e8bc8a2bd0023d01002ffffffebfba003093e4e80107900127400c9d0030024e80193a00",
 ];
 
 fn any_sample() -> impl Strategy<Value = Sample> {

@@ -97,7 +97,7 @@ fn samples_come_back_whatever_their_size() {
     mixed.samples[3].uncertainty = Uncertainty::UNKNOWN;
     let large = column(4, &[(1 << 50) - 1, -(1 << 50) + 1, 7, 333_333_333_333]);
     let beyond = column(0, &[(1 << 53) + 1, -(1 << 53) - 1, (1 << 61) + 3]);
-    comes_back(&batch(vec![samples(&[column(0, &[1, -2, 3]), mixed, large], &manifest)]), &manifest);
+    comes_back(&batch(vec![samples(&[column(0, &[1, -2, 3]), mixed, large, beyond], &manifest)]), &manifest);
 }
 
 #[test]
