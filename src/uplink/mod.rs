@@ -2,7 +2,7 @@
 //!
 //! In      durable records from a [`Log`] (the spool), live values and health from watches.
 //! Out     batches, manifests, live values and status to the broker; [`Log::confirm_thru`] to the log;
-//!         [`Event`](speedwell_wire::Event)s when no confirmation comes; [`Stats`] to whoever watches.
+//!         [`Event`]s when no confirmation comes; [`Stats`] to whoever watches.
 //! Keeps   nothing but a window of places in the log: what was sent and is not yet confirmed. The log is the queue.
 //! Imports `clock`, `spool`, `wire`.
 //!

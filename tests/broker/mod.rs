@@ -10,7 +10,10 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -113,8 +116,17 @@ impl Drop for Broker {
     }
 }
 
+/// A port nobody listens on, below those the kernel hands to clients, and no two alike in a process: a port that was
+/// only just free may be somebody else's by the time it is used.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 10_000 + (std::process::id() % 300) as u16 * 64;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 2048;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// What the hub has and how it behaves.

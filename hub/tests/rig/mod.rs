@@ -8,6 +8,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -83,6 +84,19 @@ pub struct Mosquitto {
     process: Option<Child>,
 }
 
+/// A port nobody listens on, below those the kernel hands to clients, and no two alike in a process: a port that was
+/// only just free may be somebody else's by the time it is used.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 10_000 + (std::process::id() % 300) as u16 * 64;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 2048;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Mosquitto {
     pub fn start() -> Self {
         Self::with("allow_anonymous true", |_| {})
@@ -90,11 +104,10 @@ impl Mosquitto {
 
     /// With these lines in its configuration, where DIR is a directory that `prepare` may put files into.
     pub fn with(lines: &str, prepare: impl FnOnce(&Path)) -> Self {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let directory = tempfile::tempdir().unwrap();
         prepare(directory.path());
         let lines = lines.replace("DIR", &directory.path().display().to_string());
-        let mut new = Self { port: free, directory, lines, process: None };
+        let mut new = Self { port: free_port(), directory, lines, process: None };
         new.up();
         new
     }
