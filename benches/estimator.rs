@@ -73,7 +73,8 @@ fn measure(name: &str, count: u64, mut what: impl FnMut(u64)) {
     let (allocations, start) = (ALLOCATIONS.load(Ordering::Relaxed), Instant::now());
     (count / 10..count / 10 + count).for_each(&mut what);
     let (took, allocated) = (start.elapsed(), ALLOCATIONS.load(Ordering::Relaxed) - allocations);
-    println!("{name:<34} {:>8.1} ns   {allocated} allocations", took.as_nanos() as f64 / count as f64);
+    let each = took.as_nanos() as f64 / count as f64;
+    println!("| measuring: {name} | {each:.1} ns, {allocated} allocations | 2000 ns, 0 |");
 }
 
 fn main() {
@@ -119,5 +120,5 @@ fn main() {
         receiver.on_bytes(BootNs((k + 1) * 100_000_000), black_box(sentence), &mut out);
         out.clear();
     });
-    println!("a wheel takes {} bytes", size_of::<Wheel>());
+    println!("| measuring: memory of a wheel | {} bytes | 4096 bytes |", size_of::<Wheel>());
 }

@@ -65,7 +65,7 @@ fn first_sample(binary: &Path, config: &Path, home: &Path) -> Duration {
     let stream = wait(|| UnixStream::connect(&socket).ok());
     let mut lines = BufReader::new(stream).lines();
     let _manifest = lines.next();
-    let measured = lines.map_while(Result::ok).any(|line| line.contains("\"Ok\""));
+    let measured = lines.map_while(Result::ok).any(|line| line.contains("\"quality\""));
     assert!(measured, "the agent ended without a sample");
     let took = began.elapsed();
     drop(agent);
