@@ -56,12 +56,11 @@ class Section {
     const passed = now - this.received;
     const age = connection === "online" ? null : since ?? heard;
     this.stateText.textContent = CONNECTION[connection] + (age === null || age === undefined ? "" : `, ${ago(age + passed)}`);
-    const waiting = health ? health.last_seq ?? health["last-seq"] : null;
-    const confirmed = health ? health.confirmed_seq ?? health["confirmed-seq"] : null;
-    const lost = health ? health.lost_samples ?? health["lost-samples"] ?? 0 : 0;
+    const behind = health ? Math.max(0, health["last-seq"] - health["confirmed-seq"]) : 0;
+    const lost = health ? health["lost-samples"] : 0;
     this.about.textContent = [
       version && `agent ${version}`,
-      health && `${Math.max(0, waiting - confirmed)} records unconfirmed at last report`,
+      health && `${behind} ${behind === 1 ? "record" : "records"} unconfirmed at last report`,
       lost > 0 && `${lost} samples lost`,
       health && (health.clock === "untrusted" ? "clock not trusted" : `clock by ${health.clock.toUpperCase()}`),
     ].filter(Boolean).join(" · ");
