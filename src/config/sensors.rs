@@ -394,7 +394,8 @@ fn nmea(walk: &mut Walk<'_>, section: &Section<'_>, board: Option<&Board>, claim
         let allowed: Vec<String> = BAUDS.iter().map(u64::to_string).collect();
         walk.wrong(spot, format!("{} is no speed of a serial port", spot.value)).allowed(allowed.join(", "));
     }
-    let report = walk.period(section, "report", REPORT).unwrap_or(Duration::from_secs(1));
+    // As fast as common receivers speak: what is not asked to be thinned is passed whole.
+    let report = walk.period(section, "report", REPORT).unwrap_or(Duration::from_millis(100));
     let timeout = walk.time(section, "timeout", TIMEOUT).unwrap_or(Duration::from_secs(3));
     let latency = walk.time(section, "latency", ("0 s", "2 s")).unwrap_or(Duration::from_millis(100));
     let position = walk.flag(section, "position").unwrap_or(false);

@@ -46,7 +46,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            report: Duration::from_secs(1),
+            report: Duration::from_millis(100),
             timeout: Duration::from_secs(3),
             latency: Duration::from_millis(100),
             position: false,
