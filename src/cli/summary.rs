@@ -179,7 +179,7 @@ front-wheel  GPIO17 (P11): pinctrl-bcm2711 line 17 with GPIO26 beside it, report
              at most 873.2 edges/s, at 130 km/h: OK for GPIO edges
 ecu-speed    CAN can0, reports 10 Hz
              wheel-based speed, SPN 84; no value after 500 ms of silence
-gnss         /dev/ttyACM0 at 9600 baud, reports 1 Hz
+gnss         /dev/ttyACM0 at 9600 baud, reports 10 Hz
              RMC sentences; no value after 3 s of silence
 ";
         let got = summary(&config);
