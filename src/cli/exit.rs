@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 /// How a subcommand ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "each subcommand uses its own few")]
 pub(crate) enum Exit {
     /// All is well.
     Fine = 0,

@@ -5,10 +5,7 @@
 //! Keeps   nothing.
 //! Imports every room.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use speedwell::{board::Catalog, config::Config};
@@ -86,12 +83,6 @@ impl ConfigArgs {
                 _ => Exit::Config,
             }
         })
-    }
-
-    /// The file.
-    #[allow(dead_code, reason = "for subcommands that name the file in a message")]
-    pub(crate) fn path(&self) -> &Path {
-        &self.config
     }
 }
 
