@@ -9,12 +9,13 @@ import struct
 import sys
 
 M64 = (1 << 64) - 1
-KINDS = "started stopped sensor-fault sensor-recovered clock-step spool unconfirmed configuration".split()
+KINDS = "started stopped sensor-fault sensor-recovered clock-step spool unconfirmed configuration tooth-damaged calibration disagreement".split()
 SOURCES = "untrusted ntp gnss rtc".split()
-REASONS = "spool-full-oldest spool-full-newest damaged overrun too-large".split()
+REASONS = "spool-full-oldest spool-full-newest damaged overrun too-large too-old thinned".split()
 QUALITIES = "good estimated degraded stopped".split()
-NO_DATA = "silent stale not-available sensor-error no-fix fault out-of-range".split()
-QUANTITIES = "speed rotational-speed distance latitude longitude course altitude acceleration count".split()
+NO_DATA = "silent stale not-available sensor-error no-fix fault out-of-range no-target".split()
+QUANTITIES = ("speed rotational-speed distance latitude longitude course altitude acceleration count "
+              "direction angle lost suspected repaired rejected").split()
 GAINS = [(2, 0), (8, 0), (8, 8), (7, 5)]
 FOLLOW = [16, 16, 8, 5, 4, 3, 3, 2, 2, 2, 2, 1]
 

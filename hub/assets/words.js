@@ -10,6 +10,7 @@ export const REASON = {
   "no-fix": "No satellite fix",
   "fault": "Sensor fault",
   "out-of-range": "Out of range",
+  "no-target": "Nothing to measure in sight",
 };
 
 export const CONNECTION = {
@@ -22,6 +23,8 @@ export const CONNECTION = {
 export const QUANTITY = {
   "speed": "speed", "rotational-speed": "rotation", "distance": "distance", "latitude": "latitude",
   "longitude": "longitude", "course": "course", "altitude": "altitude", "acceleration": "acceleration", "count": "count",
+  "direction": "direction", "angle": "angle", "lost": "lost", "suspected": "suspected lost", "repaired": "put back",
+  "rejected": "refused",
 };
 
 const DIGITS = { "m/s": 2, "km/h": 1, "rpm": 0, "m": 1, "deg": 5, "m/s2": 2, "1": 0 };

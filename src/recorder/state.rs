@@ -102,5 +102,6 @@ fn words(reason: NoData) -> &'static str {
         NoData::NoFix => "no satellite fix: check the antenna and its view of the sky",
         NoData::Fault => "the sensor stopped working",
         NoData::OutOfRange => "the value is outside what the sensor can measure",
+        NoData::NoTarget => "the sensor sees nothing to measure",
     }
 }

@@ -174,6 +174,18 @@ pub enum Quantity {
     Acceleration,
     /// a plain count
     Count,
+    /// 1 forward, -1 backward, 0 not known
+    Direction,
+    /// degrees, 0 up to 360
+    Angle,
+    /// inputs known lost since the sensor was opened
+    Lost,
+    /// inputs suspected lost since then
+    Suspected,
+    /// inputs put back since then
+    Repaired,
+    /// inputs refused since then
+    Rejected,
 }
 
 impl Quantity {
@@ -189,6 +201,12 @@ impl Quantity {
             Quantity::Altitude => "altitude",
             Quantity::Acceleration => "acceleration",
             Quantity::Count => "count",
+            Quantity::Direction => "direction",
+            Quantity::Angle => "angle",
+            Quantity::Lost => "lost",
+            Quantity::Suspected => "suspected",
+            Quantity::Repaired => "repaired",
+            Quantity::Rejected => "rejected",
         }
     }
 
@@ -198,9 +216,14 @@ impl Quantity {
             Quantity::Speed => "m/s",
             Quantity::RotationalSpeed => "rpm",
             Quantity::Distance | Quantity::Altitude => "m",
-            Quantity::Latitude | Quantity::Longitude | Quantity::Course => "deg",
+            Quantity::Latitude | Quantity::Longitude | Quantity::Course | Quantity::Angle => "deg",
             Quantity::Acceleration => "m/s2",
-            Quantity::Count => "1",
+            Quantity::Count
+            | Quantity::Direction
+            | Quantity::Lost
+            | Quantity::Suspected
+            | Quantity::Repaired
+            | Quantity::Rejected => "1",
         }
     }
 }

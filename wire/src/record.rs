@@ -99,6 +99,8 @@ pub enum NoData {
     Fault,
     /// A value outside what the sensor can measure.
     OutOfRange,
+    /// The sensor works and sees nothing to measure, as a radar with no target before it.
+    NoTarget,
 }
 
 impl NoData {
@@ -112,6 +114,7 @@ impl NoData {
             NoData::NoFix => "no-fix",
             NoData::Fault => "fault",
             NoData::OutOfRange => "out-of-range",
+            NoData::NoTarget => "no-target",
         }
     }
 }
@@ -170,6 +173,12 @@ pub enum EventKind {
     Unconfirmed,
     /// The configuration in force changed.
     Configuration,
+    /// A tooth of a wheel lies where it did not use to; detail names it.
+    ToothDamaged,
+    /// The numbers a sensor's values are made with changed, or should.
+    Calibration,
+    /// Sensors of one speed contradict each other; detail says which and by how much.
+    Disagreement,
 }
 
 impl EventKind {
@@ -184,6 +193,9 @@ impl EventKind {
             EventKind::Spool => "spool",
             EventKind::Unconfirmed => "unconfirmed",
             EventKind::Configuration => "configuration",
+            EventKind::ToothDamaged => "tooth-damaged",
+            EventKind::Calibration => "calibration",
+            EventKind::Disagreement => "disagreement",
         }
     }
 }
@@ -261,6 +273,11 @@ pub enum LossReason {
     Overrun,
     /// A record too large for the broker or the hub was set aside.
     TooLarge,
+    /// Records older than the spool is told to keep went.
+    TooOld,
+    /// The spool was full: old records were thinned to one value a second of each channel. The samples told are those
+    /// that went.
+    Thinned,
 }
 
 impl LossReason {
@@ -272,6 +289,8 @@ impl LossReason {
             LossReason::Damaged => "damaged",
             LossReason::Overrun => "overrun",
             LossReason::TooLarge => "too-large",
+            LossReason::TooOld => "too-old",
+            LossReason::Thinned => "thinned",
         }
     }
 }
@@ -286,13 +305,20 @@ mod tests {
         for quality in [Quality::Good, Quality::Estimated, Quality::Degraded, Quality::Stopped] {
             assert_eq!(json(&|| serde_json::to_string(&quality)), alloc::format!("{:?}", quality.name()));
         }
-        for reason in [NoData::Silent, NoData::NotAvailable, NoData::SensorError, NoData::NoFix, NoData::OutOfRange] {
+        for reason in [
+            NoData::Silent,
+            NoData::NotAvailable,
+            NoData::SensorError,
+            NoData::NoFix,
+            NoData::OutOfRange,
+            NoData::NoTarget,
+        ] {
             assert_eq!(json(&|| serde_json::to_string(&reason)), alloc::format!("{:?}", reason.name()));
         }
-        for reason in [LossReason::SpoolFullOldest, LossReason::TooLarge] {
+        for reason in [LossReason::SpoolFullOldest, LossReason::TooLarge, LossReason::TooOld, LossReason::Thinned] {
             assert_eq!(json(&|| serde_json::to_string(&reason)), alloc::format!("{:?}", reason.name()));
         }
-        for kind in [EventKind::SensorFault, EventKind::ClockStep, EventKind::Unconfirmed] {
+        for kind in [EventKind::SensorFault, EventKind::ClockStep, EventKind::Unconfirmed, EventKind::ToothDamaged] {
             assert_eq!(json(&|| serde_json::to_string(&kind)), alloc::format!("{:?}", kind.name()));
         }
         assert_eq!(
