@@ -11,6 +11,7 @@ use speedwell::{
         Reading, Sensor, TimedFrame,
         j1939::{self, J1939, Signal},
         nmea::{self, Nmea},
+        ubx::{self, Ubx},
     },
 };
 use speedwell_wire::NoData;
@@ -211,5 +212,39 @@ fn every_rmc_of_eight_receivers_is_read_as_expected() {
                 _ => panic!("{log} {row:?}: {reading:?}"),
             }
         }
+    }
+}
+
+#[test]
+fn every_solution_of_two_u_blox_receivers_is_read_as_expected() {
+    for (log, solutions, good) in [("ublox-neo-m8l", 19, 19), ("navisys-gr8013", 35, 1)] {
+        let Some(bytes) = data(&format!("ubx/{log}.log")) else { return };
+        let expected = rows(&format!("ubx/{log}.expected.csv")).unwrap();
+        // Time is the place in the file, so that a reading names the sync byte it came from.
+        let latency = Duration::ZERO;
+        let options = ubx::Options { report: Duration::from_nanos(1), latency, ..ubx::Options::default() };
+        let mut sensor = Ubx::new(options);
+        let mut out = Vec::new();
+        for (place, byte) in bytes.iter().enumerate() {
+            sensor.on_bytes(BootNs(place as u64 * 1000), &[*byte], &mut out);
+        }
+        assert_eq!(
+            (out.len(), expected.len(), sensor.counters().inputs),
+            (solutions, solutions, solutions as u64),
+            "{log}"
+        );
+        for (reading, row) in out.iter().zip(&expected) {
+            assert_eq!(reading.t.0 / 1000, row[0].parse::<u64>().unwrap(), "{log}");
+            match (row[11].as_str(), reading.value) {
+                ("ok", Ok(value)) => {
+                    assert!((value.value - row[10].parse::<f64>().unwrap()).abs() < 1e-9, "{log} {row:?}: {value:?}");
+                    let accuracy = row[9].parse::<f64>().unwrap() / 1000.0;
+                    assert!((value.uncertainty - accuracy).abs() < 1e-9, "{log} {row:?}: {value:?}");
+                }
+                ("invalid", Err(NoData::NoFix)) => {}
+                _ => panic!("{log} {row:?}: {reading:?}"),
+            }
+        }
+        assert_eq!(out.iter().filter(|reading| reading.value.is_ok()).count(), good, "{log}");
     }
 }

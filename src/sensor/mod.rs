@@ -9,6 +9,8 @@ pub mod hall;
 pub mod j1939;
 pub mod nmea;
 mod pace;
+mod said;
+pub mod ubx;
 
 pub(crate) use pace::Pace;
 
