@@ -91,14 +91,9 @@ impl Outlet {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Lets the sensor speak and hands on what it says. A recorder that cannot keep up costs samples, which are
-    /// counted and become a loss record; it never holds up the sensor.
-    pub(super) fn tick(&self, sensor: &mut dyn Sensor, readings: &mut Vec<Reading>) {
-        sensor.tick(self.now(), readings);
-        self.hand_on(sensor, readings);
-    }
-
-    pub(super) fn hand_on(&self, sensor: &dyn Sensor, readings: &mut Vec<Reading>) {
+    /// Hands on what a sensor said. A recorder that cannot keep up costs samples, which are counted and become a loss
+    /// record; it never holds up the sensor.
+    pub(super) fn hand_on<S: Sensor + ?Sized>(&self, sensor: &S, readings: &mut Vec<Reading>) {
         if readings.is_empty() {
             return;
         }
@@ -204,6 +199,11 @@ impl Ticks {
     /// How long to wait for the next tick, at most as long as it may take to notice a stop.
     pub(super) fn wait(&self, now: BootNs) -> Duration {
         self.next.since(now).min(STOP_LATENCY)
+    }
+
+    /// The same, ended earlier by something the sensor is waiting for.
+    pub(super) fn wait_until(&self, now: BootNs, wakes: Option<BootNs>) -> Duration {
+        self.wait(now).min(wakes.map_or(STOP_LATENCY, |wakes| wakes.since(now)))
     }
 
     /// Whether a tick is due; each is due once, and those missed are not made up for.

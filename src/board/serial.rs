@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialStream};
 
 use super::{Vehicle, simulated::SimulatedGnss};
@@ -22,6 +22,9 @@ pub const BAUD_RANGE: std::ops::RangeInclusive<u32> = 300..=4_000_000;
 
 /// Bits of a byte on the line: start, eight, stop.
 const BITS_A_BYTE: u64 = 10;
+
+/// Longest wait for the kernel to take what is sent: a request of some bytes at 300 baud takes less.
+pub const SEND_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where ports have names that stay when adapters are plugged elsewhere.
 const BY_ID: &str = "/dev/serial/by-id";
@@ -126,6 +129,15 @@ impl SerialPort {
             SerialPort::Simulated(port) => Ok(port.read(buffer).await),
         }
     }
+
+    /// Sends bytes; ends when the kernel has them all, after [`SEND_WITHIN`] at the latest.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), SerialError> {
+        match self {
+            SerialPort::Real(port) => port.write(bytes).await,
+            // The simulated receiver listens to nobody.
+            SerialPort::Simulated(_) => Ok(()),
+        }
+    }
 }
 
 /// A port of the kernel.
@@ -166,6 +178,15 @@ impl RealSerial {
             Err(cause) => Err(told(&self.path, "reading", &cause)),
         }
     }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), SerialError> {
+        let sent = tokio::time::timeout(SEND_WITHIN, self.stream.write_all(bytes)).await;
+        sent.unwrap_or_else(|_elapsed| Err(told_of_timeout())).map_err(|cause| told(&self.path, "sending", &cause))
+    }
+}
+
+fn told_of_timeout() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("the line takes nothing for {} ms", SEND_WITHIN.as_millis()))
 }
 
 /// `t_read - 10·n/baud`.

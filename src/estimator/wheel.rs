@@ -8,7 +8,7 @@ use super::window::{Rate, Window};
 use crate::{
     clock::BootNs,
     sensor::{
-        ChannelSpec, Counters, Edge, Pace, Reading, Sensor, Value,
+        ChannelSpec, Counters, Edge, EdgeSensor, Pace, Reading, Sensor, Value,
         hall::{Conditioner, Edges, Options},
     },
 };
@@ -240,6 +240,12 @@ impl Wheel {
         let uncertainty = within.hypot(self.options.calibration_uncertainty * way);
         let quality = if self.conditioner.counters().lost > 0 { Quality::Degraded } else { Quality::Good };
         out.push(Reading { channel, t: now, value: Ok(Value { value: way, uncertainty, quality }) });
+    }
+}
+
+impl EdgeSensor for Wheel {
+    fn on_edge(&mut self, edge: &Edge) {
+        Wheel::on_edge(self, edge);
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use embedded_can::{Frame, Id};
 use speedwell_wire::{NoData, Quality, Quantity};
 
-use super::{ChannelSpec, Counters, Reading, Sensor, TimedFrame, Value, pace::Pace};
+use super::{ChannelSpec, Counters, FrameSensor, Reading, Sensor, TimedFrame, Value, pace::Pace};
 use crate::clock::BootNs;
 
 /// A parameter that is a speed.
@@ -173,6 +173,12 @@ impl J1939 {
         self.said = Some(kind);
         self.last = Some(t);
         out.push(Reading { channel: 0, t, value });
+    }
+}
+
+impl FrameSensor for J1939 {
+    fn on_frame(&mut self, timed: &TimedFrame<super::Frame>, out: &mut Vec<Reading>) {
+        J1939::on_frame(self, timed, out);
     }
 }
 

@@ -14,7 +14,7 @@ use speedwell_wire::{NoData, Quality, Quantity};
 
 pub use self::rmc::{NmeaUtc, Rmc};
 use self::sentence::{Framed, Framer};
-use super::{ChannelSpec, Counters, Reading, Sensor, Value, pace::Pace};
+use super::{ByteSensor, ChannelSpec, Counters, Reading, Sensor, Value, pace::Pace};
 use crate::clock::BootNs;
 
 mod rmc;
@@ -172,6 +172,12 @@ impl Nmea {
 
 fn reading(channel: usize, t: BootNs, value: f64, uncertainty: f64) -> Reading {
     Reading { channel, t, value: Ok(Value { value, uncertainty, quality: Quality::Good }) }
+}
+
+impl ByteSensor for Nmea {
+    fn on_bytes(&mut self, t: BootNs, bytes: &[u8], out: &mut Vec<Reading>) {
+        Nmea::on_bytes(self, t, bytes, out);
+    }
 }
 
 impl Sensor for Nmea {

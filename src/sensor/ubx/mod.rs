@@ -18,7 +18,7 @@ use self::{
     frame::{Framed, Framer},
     pvt::Pvt,
 };
-use super::{ChannelSpec, Counters, Reading, Sensor, Value, nmea::NmeaUtc, said::Said};
+use super::{ByteSensor, ChannelSpec, Counters, Reading, Sensor, Value, nmea::NmeaUtc, said::Said};
 use crate::clock::BootNs;
 
 mod frame;
@@ -166,6 +166,12 @@ impl Ubx {
 
 fn reading(channel: usize, t: BootNs, value: f64, uncertainty: f64) -> Reading {
     Reading { channel, t, value: Ok(Value { value, uncertainty, quality: Quality::Good }) }
+}
+
+impl ByteSensor for Ubx {
+    fn on_bytes(&mut self, t: BootNs, bytes: &[u8], out: &mut Vec<Reading>) {
+        Ubx::on_bytes(self, t, bytes, out);
+    }
 }
 
 impl Sensor for Ubx {

@@ -1,0 +1,74 @@
+//! What each configured sensor is connected to and what reads it: for the live agent and for a replay alike.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    board::{CanFilter, EdgeWish},
+    config::{Sensor, SensorKind},
+    estimator::Wheel,
+    sensor::{ByteSensor, ChannelSpec, EdgeSensor, FrameSensor, j1939::J1939, nmea, nmea::Nmea},
+};
+
+/// Makes a sensor's own code, fed with nothing yet: each time the port is opened it begins anew.
+pub(super) type Make<S> = Box<dyn Fn() -> Box<S> + Send + Sync>;
+
+/// Where a sensor's input comes from, and what reads it.
+pub(super) enum Wiring {
+    /// Edges of pins.
+    Edges { wish: EdgeWish, make: Make<dyn EdgeSensor + Send> },
+    /// Frames of a CAN interface that pass one of the filters.
+    Can { interface: String, filters: Vec<CanFilter>, make: Make<dyn FrameSensor + Send> },
+    /// Bytes of a serial port.
+    Serial { port: PathBuf, baud: u32, make: Make<dyn ByteSensor + Send> },
+}
+
+/// Whether input comes from a bus or out of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A bus, with the time it arrived.
+    Live,
+    /// A file, with the time it was true for where the input itself tells it.
+    Recorded,
+}
+
+impl Wiring {
+    /// Of a configured sensor.
+    pub(super) fn of(sensor: &Sensor, origin: Origin) -> Self {
+        match &sensor.kind {
+            SensorKind::Hall(hall) => {
+                let options = hall.options();
+                Wiring::Edges { wish: hall.wish(&sensor.name), make: Box::new(move || Box::new(Wheel::new(options))) }
+            }
+            SensorKind::J1939(j1939) => {
+                let options = j1939.options();
+                Wiring::Can {
+                    interface: j1939.interface.clone(),
+                    filters: vec![CanFilter::pgn(options.signal.pgn(), options.source_address)],
+                    make: Box::new(move || Box::new(J1939::new(options))),
+                }
+            }
+            SensorKind::Nmea(nmea) => {
+                let options = nmea::Options { latency: latency(nmea.latency, origin), ..nmea.options() };
+                let make = move || -> Box<dyn ByteSensor + Send> { Box::new(Nmea::new(options)) };
+                Wiring::Serial { port: nmea.port.clone(), baud: nmea.baud, make: Box::new(make) }
+            }
+        }
+    }
+
+    /// The channels of the sensor.
+    pub(super) fn channels(&self) -> Vec<ChannelSpec> {
+        match self {
+            Wiring::Edges { make, .. } => make().channels().to_vec(),
+            Wiring::Can { make, .. } => make().channels().to_vec(),
+            Wiring::Serial { make, .. } => make().channels().to_vec(),
+        }
+    }
+}
+
+/// The time of a recorded sentence is in the sentence: it has not been on the way.
+fn latency(configured: Duration, origin: Origin) -> Duration {
+    match origin {
+        Origin::Live => configured,
+        Origin::Recorded => Duration::ZERO,
+    }
+}
