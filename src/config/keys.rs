@@ -16,6 +16,7 @@ pub(super) const BROKER: &[&str] = &[
     "server-name",
     "confirm",
     "encoding",
+    "mqtt",
     "topic-prefix",
     "keep-alive",
     "window",

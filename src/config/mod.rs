@@ -95,6 +95,8 @@ pub struct Broker {
     pub confirm: Confirm,
     /// How batches are written.
     pub encoding: Encoding,
+    /// Which version of MQTT is spoken.
+    pub mqtt: MqttVersion,
     /// First levels of every topic, without a slash at either end.
     pub topic_prefix: String,
     /// Longest silence on the connection.
@@ -130,6 +132,15 @@ pub enum Encoding {
     Postcard,
     /// For people and foreign backends.
     Json,
+}
+
+/// Which version of MQTT is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// 3.1.1: every broker's.
+    Three,
+    /// 5: the broker tells its limits and says why it refuses.
+    Five,
 }
 
 /// `[spool]`: where records are kept until they are confirmed.

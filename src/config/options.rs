@@ -1,6 +1,6 @@
 //! The configuration as the options of the rooms.
 
-use super::{Config, Confirm, Encoding, Secret, WhenFull};
+use super::{Config, Confirm, Encoding, MqttVersion, Secret, WhenFull};
 use crate::{spool, uplink};
 
 impl Config {
@@ -45,6 +45,10 @@ impl Config {
             encoding: match broker.encoding {
                 Encoding::Postcard => uplink::Encoding::Postcard,
                 Encoding::Json => uplink::Encoding::Json,
+            },
+            version: match broker.mqtt {
+                MqttVersion::Three => uplink::Version::Three,
+                MqttVersion::Five => uplink::Version::Five,
             },
             topic_prefix: broker.topic_prefix.clone(),
             keep_alive: broker.keep_alive,
