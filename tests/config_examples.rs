@@ -104,8 +104,24 @@ fn the_reference_explains_every_key_there_is() {
 
 /// Takes every line with a key out of a table that has a default.
 fn without_defaults(text: &str) -> String {
-    let required =
-        ["id", "board", "url", "name", "kind", "pin", "pulses-per-turn", "circumference", "interface", "port"];
+    let required = [
+        "id",
+        "board",
+        "url",
+        "name",
+        "kind",
+        "pin",
+        "pulses-per-turn",
+        "circumference",
+        "interface",
+        "port",
+        "file",
+        "message",
+        "signal",
+        "node",
+        "index",
+        "unit",
+    ];
     let keep = |line: &&str| {
         let key = line.split(" = ").next().unwrap_or_default();
         line.starts_with('[') || required.contains(&key)

@@ -6,7 +6,14 @@ use crate::{
     board::{CanFilter, EdgeWish},
     config::{Sensor, SensorKind},
     estimator::Wheel,
-    sensor::{ByteSensor, ChannelSpec, EdgeSensor, FrameSensor, j1939::J1939, nmea, nmea::Nmea},
+    sensor::{
+        ByteSensor, ChannelSpec, EdgeSensor, FrameSensor,
+        canopen::{self, CanOpen},
+        dbc::Dbc,
+        j1939::J1939,
+        nmea::{self, Nmea},
+        obd2::{self, Obd2},
+    },
 };
 
 /// Makes a sensor's own code, fed with nothing yet: each time the port is opened it begins anew.
@@ -46,6 +53,31 @@ impl Wiring {
                     filters: vec![CanFilter::pgn(options.signal.pgn(), options.source_address)],
                     make: Box::new(move || Box::new(J1939::new(options))),
                 }
+            }
+            SensorKind::Obd2(obd2) => {
+                let options = obd2::Options { ask: origin == Origin::Live, ..obd2.options() };
+                let make = move || -> Box<dyn FrameSensor + Send> { Box::new(Obd2::new(options.clone())) };
+                let filters = match obd2.extended {
+                    false => CanFilter::standard(0x7E8, 0x7F8),
+                    true => CanFilter::extended(0x18DA_F100, 0x1FFF_FF00),
+                };
+                Wiring::Can { interface: obd2.interface.clone(), filters: vec![filters], make: Box::new(make) }
+            }
+            SensorKind::Dbc(dbc) => {
+                let (options, message) = (dbc.options.clone(), &dbc.options.message);
+                let filter = match (message.extended, dbc.options.any_sender) {
+                    (false, _) => CanFilter::standard(message.id, 0x7FF),
+                    (true, false) => CanFilter::extended(message.id, 0x1FFF_FFFF),
+                    (true, true) => CanFilter::extended(message.id, 0x03FF_FF00),
+                };
+                let make = move || -> Box<dyn FrameSensor + Send> { Box::new(Dbc::new(options.clone())) };
+                Wiring::Can { interface: dbc.interface.clone(), filters: vec![filter], make: Box::new(make) }
+            }
+            SensorKind::CanOpen(node) => {
+                let options = canopen::Options { ask: origin == Origin::Live, ..node.options };
+                let filters = CanOpen::identifiers(&options).map(|id| CanFilter::standard(id.into(), 0x7FF)).to_vec();
+                let make = move || -> Box<dyn FrameSensor + Send> { Box::new(CanOpen::new(options)) };
+                Wiring::Can { interface: node.interface.clone(), filters, make: Box::new(make) }
             }
             SensorKind::Nmea(nmea) => {
                 let options = nmea::Options { latency: latency(nmea.latency, origin), ..nmea.options() };

@@ -128,7 +128,7 @@ fn pulses(
         edges.iter().for_each(|edge| sensor.on_edge(edge));
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
-            outlet.hand_on(sensor, &mut readings);
+            outlet.hand_on(sensor, 0, &mut readings);
         }
     }
     Ok(())
@@ -155,7 +155,7 @@ fn can(
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
         }
-        outlet.hand_on(sensor, &mut readings);
+        outlet.hand_on(sensor, port.dropped(), &mut readings);
     }
     Ok(())
 }
@@ -188,7 +188,7 @@ async fn serial(
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
         }
-        outlet.hand_on(sensor, &mut readings);
+        outlet.hand_on(sensor, 0, &mut readings);
     }
     Ok(())
 }

@@ -45,15 +45,19 @@ pub(super) struct Said {
 pub(super) enum What {
     /// Readings, in order.
     Readings(Vec<Reading>),
+    /// What is wrong, in words that the reasons of its readings do not have; `None` when that is over.
+    Words(Option<String>),
     /// It could not be opened or stopped working, and why.
     Fault(String),
 }
 
 /// What a sensor counted since the agent started: each session counts from zero.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     before: Counters,
     now: Counters,
+    /// The words last handed on.
+    words: Option<String>,
 }
 
 impl Tally {
@@ -93,14 +97,23 @@ impl Outlet {
 
     /// Hands on what a sensor said. A recorder that cannot keep up costs samples, which are counted and become a loss
     /// record; it never holds up the sensor.
-    pub(super) fn hand_on<S: Sensor + ?Sized>(&self, sensor: &S, readings: &mut Vec<Reading>) {
+    /// `missed` inputs were lost before the sensor saw them.
+    pub(super) fn hand_on<S: Sensor + ?Sized>(&self, sensor: &S, missed: u64, readings: &mut Vec<Reading>) {
         if readings.is_empty() {
             return;
         }
+        let samples = readings.iter().filter(|reading| reading.value.is_ok()).count() as u64;
         if let Ok(mut counters) = self.counters.lock() {
             counters.now = sensor.counters();
+            counters.now.lost += missed;
+            // Only one that says nothing can have something to explain.
+            let words = if samples < readings.len() as u64 { sensor.trouble() } else { None };
+            if words != counters.words {
+                counters.words.clone_from(&words);
+                // Lost words are told again with the next reading: the next session begins without them.
+                let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Words(words) });
+            }
         }
-        let samples = readings.iter().filter(|reading| reading.value.is_ok()).count() as u64;
         let what = What::Readings(std::mem::take(readings));
         if self.said.try_send(Said { sensor: self.sensor, what }).is_err() {
             self.shed.fetch_add(samples, Ordering::Relaxed);
@@ -112,7 +125,7 @@ impl Outlet {
         // Losing this message to a full channel loses no data: the next failure says it again.
         let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Fault(cause.to_string()) });
         if let Ok(mut counters) = self.counters.lock() {
-            *counters = Tally { before: counters.total(), now: Counters::default() };
+            *counters = Tally { before: counters.total(), ..Tally::default() };
         }
     }
 }
@@ -235,7 +248,7 @@ mod tests {
     fn told(heard: &mut mpsc::Receiver<Said>) -> String {
         match heard.try_recv().expect("a word").what {
             What::Fault(detail) => detail,
-            What::Readings(_) => panic!("readings"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -53,7 +53,60 @@ pub(super) const HALL: &[&str] = &[
     "distance",
 ];
 
-pub(super) const J1939: &[&str] = &["name", "kind", "interface", "signal", "source-address", "report", "timeout"];
+pub(super) const J1939: &[&str] = &[
+    "name",
+    "kind",
+    "interface",
+    "signal",
+    "source-address",
+    "pgn",
+    "start-bit",
+    "length",
+    "scale",
+    "offset",
+    "unit",
+    "report",
+    "timeout",
+];
+
+pub(super) const OBD2: &[&str] = &[
+    "name",
+    "kind",
+    "interface",
+    "signals",
+    "pid",
+    "bytes",
+    "scale",
+    "offset",
+    "unit",
+    "identifiers",
+    "ecu",
+    "report",
+    "answer-within",
+    "timeout",
+];
+
+pub(super) const DBC: &[&str] =
+    &["name", "kind", "interface", "file", "message", "signal", "counter", "unit", "any-sender", "report", "timeout"];
+
+pub(super) const CANOPEN: &[&str] = &[
+    "name",
+    "kind",
+    "interface",
+    "node",
+    "index",
+    "sub-index",
+    "cob-id",
+    "start-bit",
+    "length",
+    "signed",
+    "scale",
+    "offset",
+    "unit",
+    "report",
+    "answer-within",
+    "timeout",
+];
 
 pub(super) const NMEA: &[&str] = &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "position"];
 
@@ -94,5 +147,8 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("log", LOG),
     ("sensor hall", HALL),
     ("sensor j1939", J1939),
+    ("sensor obd2", OBD2),
+    ("sensor dbc", DBC),
+    ("sensor canopen", CANOPEN),
     ("sensor nmea", NMEA),
 ];

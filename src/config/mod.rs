@@ -3,7 +3,7 @@
 //! In      the text of a gateway's configuration, and the catalog of boards.
 //! Out     a [`Config`], every quantity in SI and every pin resolved; or [`Complaints`], all of them at once, each
 //!         with its place in the file, what was read, what is allowed and the nearest right spelling.
-//! Keeps   nothing; opens nothing that the file names.
+//! Keeps   nothing; of what the file names it opens DBC files alone, to find the signals in them.
 //! Imports the catalog of `board`.
 
 use std::{
@@ -30,7 +30,8 @@ mod walk;
 pub use crate::sensor::j1939::Signal as J1939Signal;
 pub use complaint::{Complaint, Complaints, Place};
 pub use sensors::{
-    Bias, Edges, HallSensor, J1939Sensor, MAX_SENSOR_NAME, MAX_SENSORS, NmeaSensor, PulseSource, polled_limit_hz,
+    Bias, CanOpenSensor, DbcSensor, Edges, HallSensor, J1939Sensor, MAX_SENSOR_NAME, MAX_SENSORS, NmeaSensor,
+    Obd2Sensor, PulseSource, polled_limit_hz,
 };
 pub use show::significant;
 
@@ -205,6 +206,12 @@ pub enum SensorKind {
     Hall(HallSensor),
     /// A signal of a truck's CAN bus.
     J1939(J1939Sensor),
+    /// Values a car's control units give when they are asked.
+    Obd2(Obd2Sensor),
+    /// A signal that a DBC file describes.
+    Dbc(DbcSensor),
+    /// A drive or an encoder on a CANopen bus.
+    CanOpen(CanOpenSensor),
     /// A GNSS receiver.
     Nmea(NmeaSensor),
 }
@@ -215,6 +222,9 @@ impl SensorKind {
         match self {
             SensorKind::Hall(sensor) => sensor.report,
             SensorKind::J1939(sensor) => sensor.report,
+            SensorKind::Obd2(sensor) => sensor.report,
+            SensorKind::Dbc(sensor) => sensor.options.report,
+            SensorKind::CanOpen(sensor) => sensor.options.report,
             SensorKind::Nmea(sensor) => sensor.report,
         }
     }

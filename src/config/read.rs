@@ -61,7 +61,7 @@ fn tables(walk: &mut Walk<'_>, file: &Path, document: &DeTable<'_>, catalog: &Ca
     let broker = broker(walk, &sections[1], &paths);
     let spool = spool(walk, &sections[2], &paths);
     let log = log(walk, &sections[3]);
-    let mut sensors = sensors::read(walk, document, board.as_ref());
+    let mut sensors = sensors::read(walk, document, board.as_ref(), &paths.base);
     if let Some(board) = &board {
         sensors::give_audit_pins(&mut sensors, board);
     }

@@ -5,13 +5,18 @@
 //! Keeps   a few bytes of state a sensor; reads no clock, opens no file: the same bytes give the same readings.
 //! Imports `clock`, the wire's words. No Linux in here.
 
+pub mod canopen;
+pub mod dbc;
+pub mod field;
 pub mod frame;
 pub mod hall;
 pub mod j1939;
 pub mod nmea;
+pub mod obd2;
 mod pace;
 mod said;
 pub mod ubx;
+pub mod unit;
 
 pub use frame::Frame;
 pub(crate) use pace::Pace;
@@ -78,6 +83,11 @@ pub trait Sensor {
     fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>);
     /// What was taken, lost and refused so far.
     fn counters(&self) -> Counters;
+    /// What is wrong now, in words for who has to mend it, where the reason of the readings does not tell it all: a
+    /// refusal's code, bytes that make no sense.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A sensor that is fed with the edges of its lines.

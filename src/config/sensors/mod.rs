@@ -1,6 +1,9 @@
 //! Reads `[[sensor]]` tables, each by the keys of its kind, then looks for what two of them both claim.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use toml::de::{DeTable, DeValue};
 
@@ -11,15 +14,22 @@ use super::{
 use crate::board::{Board, PinAt, polled};
 
 mod can;
+mod canopen;
+mod dbc;
 mod hall;
 mod j1939;
 mod nmea;
+mod obd2;
 mod pins;
+mod scale;
 mod serial;
 
+pub use canopen::CanOpenSensor;
+pub use dbc::DbcSensor;
 pub use hall::{Bias, Edges, HallSensor, PulseSource};
 pub use j1939::J1939Sensor;
 pub use nmea::NmeaSensor;
+pub use obd2::Obd2Sensor;
 pub(super) use pins::give_audit_pins;
 
 /// More sensors than any gateway has lines; the bound keeps channel numbers within 16 bits.
@@ -42,17 +52,21 @@ const TIMEOUT: (&str, &str) = ("10 ms", "5 min");
 /// As often as people want to see a speed.
 const DEFAULT_REPORT: Duration = Duration::from_millis(100);
 
-/// What the sensors claim for themselves.
+/// What the sensors claim for themselves, and what they share.
 #[derive(Default)]
 struct Claims {
     names: Seen<String>,
     lines: Seen<PinAt>,
     ports: Seen<PathBuf>,
+    /// CAN interfaces on which questions are asked.
+    askers: Seen<String>,
+    /// Where relative paths begin.
+    base: PathBuf,
     /// Edges a second by chip.
     rates: Vec<(String, f64)>,
 }
 
-pub(super) fn read(walk: &mut Walk<'_>, document: &DeTable<'_>, board: Option<&Board>) -> Vec<Sensor> {
+pub(super) fn read(walk: &mut Walk<'_>, document: &DeTable<'_>, board: Option<&Board>, base: &Path) -> Vec<Sensor> {
     let Some(value) = document.get("sensor") else {
         walk.complain_of_file("sensor", "no sensor is described: at least one [[sensor]] is wanted");
         return Vec::new();
@@ -68,7 +82,7 @@ pub(super) fn read(walk: &mut Walk<'_>, document: &DeTable<'_>, board: Option<&B
         walk.complain(&value.span(), "sensor", message);
         return Vec::new();
     }
-    let mut claims = Claims::default();
+    let mut claims = Claims { base: base.to_owned(), ..Claims::default() };
     let mut sensors = Vec::with_capacity(list.len());
     for (index, entry) in list.iter().enumerate() {
         match entry.get_ref() {
@@ -136,6 +150,24 @@ const KINDS: &[Kind] = &[
         home: "sensors of kind = \"j1939\"",
         keys: keys::J1939,
         read: |walk, section, _, _| j1939::read(walk, section).map(SensorKind::J1939),
+    },
+    Kind {
+        word: "obd2",
+        home: "sensors of kind = \"obd2\"",
+        keys: keys::OBD2,
+        read: |walk, section, _, claims| obd2::read(walk, section, claims).map(SensorKind::Obd2),
+    },
+    Kind {
+        word: "dbc",
+        home: "sensors of kind = \"dbc\"",
+        keys: keys::DBC,
+        read: |walk, section, _, claims| dbc::read(walk, section, claims).map(SensorKind::Dbc),
+    },
+    Kind {
+        word: "canopen",
+        home: "sensors of kind = \"canopen\"",
+        keys: keys::CANOPEN,
+        read: |walk, section, _, _| canopen::read(walk, section).map(SensorKind::CanOpen),
     },
     Kind {
         word: "nmea",
