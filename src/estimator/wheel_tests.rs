@@ -340,10 +340,10 @@ fn edges_the_kernel_says_it_lost_are_put_back_and_the_window_says_so() {
         assert_eq!(counters.repaired, counters.lost);
         assert!((12..=36).contains(&degraded), "{degraded}");
         // Every pulse is accounted for: the way is right to the last pitch.
-        let (t, index) = wheel.newest.unwrap();
+        let (t, index) = wheel.newest.map(|pulse| (pulse.t, pulse.index)).unwrap();
         let until = t.0 as f64 / SECOND - START + 0.001;
         let turned = drive(17.3, 0.0, wheel.pitch, 0.2, until).len() as u64;
-        assert_eq!(index + 1, turned);
+        assert_eq!(index + 1, turned as i64);
     }
 }
 
@@ -426,7 +426,7 @@ fn both_edges_with_an_uneven_duty_measure_as_one_polarity_does() {
             assert!((value.value - 17.3).abs() < 1e-4 && value.quality == Quality::Good, "{value:?}");
         }
     });
-    assert_eq!(wheel.counters().inputs, wheel.newest.unwrap().1 + 1);
+    assert_eq!(wheel.counters().inputs, wheel.newest.unwrap().index as u64 + 1);
 }
 
 #[test]
@@ -481,7 +481,7 @@ fn ten_thousand_edges_a_second_are_measured() {
     });
     let way = last.unwrap().value.unwrap().value;
     assert!((way - 2.9 * speed).abs() < speed, "{way}");
-    assert_eq!(wheel.channels().len(), 3);
+    assert_eq!(Sensor::channels(&wheel).len(), 3);
 }
 
 #[test]

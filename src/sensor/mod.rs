@@ -76,6 +76,20 @@ pub trait Sensor {
     fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>);
     /// What was taken, lost and refused so far.
     fn counters(&self) -> Counters;
+    /// The first channel's value at `now`, for alarms and displays; `None` for a sensor that has nothing newer than its
+    /// readings.
+    fn live(&self, _now: BootNs) -> Option<Result<Value, NoData>> {
+        None
+    }
+    /// What is worth keeping over a restart, as bytes that only [`Sensor::remember`] reads.
+    fn memory(&self) -> Option<Vec<u8>> {
+        None
+    }
+    /// Goes on from what [`Sensor::memory`] gave before the restart. False when the bytes are not this sensor's or are
+    /// damaged; nothing is changed then.
+    fn remember(&mut self, _bytes: &[u8]) -> bool {
+        false
+    }
 }
 
 /// Which way the level went.
