@@ -12,11 +12,17 @@
 //! jitter. See `docs/measuring.md` for the formulas and for what the numbers promise.
 
 mod block;
+#[cfg(test)]
+mod filter_tests;
 mod memory;
 mod odometer;
 mod options;
 mod teeth;
 mod tracker;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod teeth_tests;
 mod wheel;
 mod window;
 

@@ -28,7 +28,7 @@ const CLEAR: f64 = 0.5;
 const JUMP: f64 = 3.0;
 const JUMPS: u32 = 2;
 /// Turns until the scatter has a mean to compare with, and the table is worth telling of a single tooth.
-pub(super) const LEARNED: u32 = 16;
+const LEARNED: u32 = 16;
 /// A tooth is damaged when it lies so many times further off than the others do, and so far in pitches.
 const DAMAGED: f64 = 5.0;
 const DAMAGED_LEAST: f64 = 0.02;
@@ -65,8 +65,9 @@ pub(super) struct Teeth {
     rate: f64,
     /// Change of the rate at the turn before, while there is no break between.
     change: Option<f64>,
-    /// Mean scatter about the parabola, s2, and the turns in a row far above it.
+    /// Mean scatter about the parabola, s2, the turns it was taken over, and those in a row far above it.
     scatter: f64,
+    scatters: u32,
     jumps: u32,
     /// How much of the table is not its own noise, 0 to 1.
     trust: f64,
@@ -92,6 +93,7 @@ impl Teeth {
                 rate: 0.0,
                 change: None,
                 scatter: 0.0,
+                scatters: 0,
                 jumps: 0,
                 trust: 0.0,
                 pitch,
@@ -115,6 +117,11 @@ impl Teeth {
             Some(candidate) if candidate.turns > self.turns => (candidate.turns, candidate.rate, &self.kept),
             _ => (self.turns, self.rate, &self.table),
         }
+    }
+
+    /// The table in use.
+    pub(super) fn table(&self) -> Option<&[f32]> {
+        (self.turns > 0).then_some(&self.table)
     }
 
     /// Takes over a table from before a restart, `turns` of it learned at `rate` Hz; false when it is another wheel's.
@@ -247,12 +254,13 @@ impl Teeth {
 
     fn has_jumped(&mut self, fit: &Fit) -> bool {
         let scatter = fit.variance / (fit.rate * fit.rate);
-        if self.turns >= LEARNED && !self.placed && scatter > JUMP * self.scatter {
+        if self.scatters >= LEARNED && !self.placed && scatter > JUMP * self.scatter {
             self.jumps += 1;
             return self.jumps >= JUMPS;
         }
         self.jumps = 0;
-        self.scatter += (scatter - self.scatter) / f64::from((self.turns + 1).min(LEARNED));
+        self.scatters = (self.scatters + 1).min(LEARNED);
+        self.scatter += (scatter - self.scatter) / f64::from(self.scatters);
         false
     }
 
@@ -261,7 +269,7 @@ impl Teeth {
         std::mem::swap(&mut self.table, &mut self.kept);
         self.candidate = Some(Candidate { turns: self.turns, rate: self.rate, ..Candidate::default() });
         self.table.fill(0.0);
-        (self.turns, self.trust, self.scatter, self.jumps) = (0, 0.0, 0.0, 0);
+        (self.turns, self.trust, self.scatters, self.jumps) = (0, 0.0, 0, 0);
     }
 
     /// The mean is no tooth's fault. What the table's own noise, `sigma f/sqrt(R)`, explains is not believed.
@@ -313,7 +321,7 @@ impl Teeth {
         self.kept.rotate_left(rotation);
         std::mem::swap(&mut self.table, &mut self.kept);
         self.candidate = None;
-        (self.turns, self.rate, self.scatter, self.jumps) = (turns, rate, 0.0, 0);
+        (self.turns, self.rate, self.scatters, self.jumps) = (turns, rate, 0, 0);
         self.trust = 1.0;
     }
 

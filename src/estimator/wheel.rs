@@ -22,6 +22,8 @@ use crate::{
 
 /// Longest wait for a pulse before standstill is called confirmed, when the slowest speed would take longer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// In stamp jitters, how much later than it should a pulse may come: three times the sqrt(2) by which two stamps differ.
+const LATE: f64 = 4.3;
 /// Edges refused between two ticks, without a rate, that are noise rather than a bounce.
 const MANY_REFUSED: u64 = 5;
 
@@ -221,8 +223,7 @@ impl Wheel {
             // Edges come, so many that none makes sense beside another.
             return self.say(now, Err(NoData::OutOfRange), out);
         }
-        // Less than what was measured: the pulse is overdue.
-        if self.speed.is_some_and(|speed| self.bound(&newest, now) < speed) {
+        if self.speed.is_some_and(|speed| self.is_overdue(&newest, now, speed)) {
             self.say(now, Ok(self.overdue(&newest, now)), out);
         }
     }
@@ -245,6 +246,12 @@ impl Wheel {
     fn bound(&self, newest: &Pulse, now: BootNs) -> f64 {
         let between = self.between(newest);
         (between.next - between.last) * self.pitch / now.since(newest.t).as_secs_f64()
+    }
+
+    /// Whether a wheel at `speed` would have brought the next pulse, and its stamp not been late by more than chance.
+    fn is_overdue(&self, newest: &Pulse, now: BootNs, speed: f64) -> bool {
+        let late = Duration::from_secs_f64(LATE * self.conditioner.jitter());
+        now > newest.t + late && speed > self.bound(newest, BootNs(now.0 - late.as_nanos() as u64))
     }
 
     /// `v = clamp(v_l + min(a_l, 0) age, 0, bound)`: as it was at the newest pulse, braking on. The wheel may do anything
@@ -290,7 +297,7 @@ impl Wheel {
         if speed > self.options.max_speed {
             return Err(NoData::OutOfRange);
         }
-        if now > newest.t && speed > self.bound(&newest, now) {
+        if self.is_overdue(&newest, now, speed) {
             return Ok(self.overdue(&newest, now));
         }
         let calibration = self.options.calibration_uncertainty * speed;
@@ -306,6 +313,12 @@ impl Wheel {
     /// The way at the newest tick, m, and that tick's time.
     pub fn way(&self) -> Option<(BootNs, f64)> {
         self.odometer.way(self.pitch)
+    }
+
+    /// By how many pitches each tooth lies beyond its place, as far as it is learned: of the tooth whose pulse was the
+    /// `i`-th from the first, or the `i`-th after the gap, at `i` modulo their number. `None` while nothing is known.
+    pub fn tooth_table(&self) -> Option<&[f32]> {
+        self.teeth.as_ref().and_then(Teeth::table)
     }
 
     fn say(&mut self, t: BootNs, value: Result<Value, NoData>, out: &mut Vec<Reading>) {
