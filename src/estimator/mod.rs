@@ -13,16 +13,18 @@
 
 mod block;
 #[cfg(test)]
+mod direction_tests;
+#[cfg(test)]
 mod filter_tests;
 mod memory;
 mod odometer;
 mod options;
-mod teeth;
-mod tracker;
 #[cfg(test)]
 mod simulation;
+mod teeth;
 #[cfg(test)]
 mod teeth_tests;
+mod tracker;
 mod wheel;
 mod window;
 

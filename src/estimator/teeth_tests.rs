@@ -1,7 +1,9 @@
 //! Wheels whose teeth lie anywhere within a hundredth of a pitch.
 
+use speedwell_wire::Quality;
+
 use super::{Wheel, WheelOptions, simulation::*};
-use crate::sensor::{Edge, Sensor};
+use crate::sensor::{Counters, Edge, Sensor};
 
 /// Root mean square of what is still wrong in a table, in pitches.
 fn wrong(table: &[f32], truth: &[f64], rotation: usize) -> f64 {
@@ -42,12 +44,9 @@ fn teeth_are_learned_as_fast_as_their_stamps_allow() {
                     rms.add(wrong(wheel.tooth_table().unwrap(), &cut.offsets, 0));
                 }
                 let theory = sigma * 15.0 * f64::from(teeth) / CIRCUMFERENCE / turns.sqrt();
-                println!(
-                    "{teeth} teeth, {:>2.0} us, {turns:>3} turns: {:.2e}, theory {theory:.2e}, ratio {:.2}",
-                    sigma * 1e6,
-                    rms.value(),
-                    rms.value() / theory
-                );
+                let (us, ratio) = (sigma * 1e6, rms.value() / theory);
+                println!("{teeth} teeth, {us:>2.0} us, {turns:>3} turns: {theory:.1e} pitches x {ratio:.2}");
+                assert!((0.7..=1.3).contains(&ratio), "{teeth} {sigma} {turns}: {ratio}");
             }
         }
     }
@@ -61,23 +60,22 @@ fn uneven_teeth_cost_nothing_once_they_are_learned() {
             let cut = Cut::new(teeth, 0.01, &mut rng);
             let edges = stamped(cut.pulses(&cruise(), 150.0).iter().map(|pulse| pulse.1), sigma, &mut rng);
             let mut wheel = Wheel::new(options(teeth));
-            let (mut rms, mut said, mut covered) = (Rms::default(), Rms::default(), 0);
+            let (mut rms, mut covered) = (Rms::default(), 0);
             run(&mut wheel, &edges, START + 1.0, START + 149.0, 0.1, |_, now, _, out| {
                 for reading in out.iter().filter(|_| now > START + 90.0) {
                     let value = reading.value.unwrap();
                     let error = value.value - (cruise().speed)(seconds(reading.t));
                     rms.add(error);
-                    said.add(value.uncertainty);
                     covered += usize::from(error.abs() < 1.96 * value.uncertainty);
                 }
             });
-            println!(
-                "{teeth} teeth, {:.0} us: error {:.2e} m/s, said {:.2e}, covered {:.3}",
-                sigma * 1e6,
-                rms.value(),
-                said.value(),
-                covered as f64 / rms.count as f64
-            );
+            // sigma_v = sigma v / T sqrt(12/n), of n pulses in T; a window ends up to a pulse and a block early or late.
+            let n = (15.0 * 0.105 * f64::from(teeth) / CIRCUMFERENCE).max(4.0) + 1.0;
+            let t = (n - 1.0) * CIRCUMFERENCE / f64::from(teeth) / 15.0;
+            let bound = sigma * 15.0 / t * (12.0 / n).sqrt();
+            let (us, ratio, coverage) = (sigma * 1e6, rms.value() / bound, covered as f64 / rms.count as f64);
+            println!("{teeth} teeth, {us:.0} us: about the bound x {ratio:.2}, 95 % covers {coverage:.3}");
+            assert!(ratio < 1.3 && (0.92..=0.98).contains(&coverage), "{teeth} {sigma}: {ratio} {coverage}");
         }
     }
 }
@@ -95,7 +93,6 @@ fn a_kept_table_is_laid_on_right_whichever_tooth_comes_first() {
         let times = cut.pulses(&cruise(), 4.2 * CIRCUMFERENCE / 15.0);
         feed(&mut wheel, &stamped(times.iter().map(|pulse| pulse.1), 5e-6, &mut rng));
         let left = wrong(wheel.tooth_table().unwrap(), &cut.offsets, 0);
-        println!("rotation {rotation}: {left:.1e}");
         assert!(left < 4e-4, "{rotation}: {left}");
         cut.offsets.rotate_right(rotation);
     }
@@ -127,14 +124,9 @@ fn a_tooth_that_slipped_by_unseen_turns_the_table() {
     let times = cut.pulses(&cruise(), 20.0);
     let later: Vec<Edge> = stamped(times[7..].iter().map(|pulse| pulse.1 + 100.0), 5e-6, &mut rng);
     let first = cut.pulses(&cruise(), 60.0).len() % 48;
-    feed(&mut wheel, &later[..48 * 6]);
-    let left = (0..48).map(|r| wrong(wheel.tooth_table().unwrap(), &cut.offsets, r)).fold(1.0, f64::min);
-    let best = (0..48).min_by(|&a, &b| wrong(wheel.tooth_table().unwrap(), &cut.offsets, a).total_cmp(&wrong(wheel.tooth_table().unwrap(), &cut.offsets, b)));
-    println!("best {best:?} first {first}, after six turns {left:.1e}");
-    feed(&mut wheel, &later[48 * 6..]);
+    feed(&mut wheel, &later[..48 * 10]);
     // The index of the first pulse after the stop goes on from the last before it.
     let rotation = (7 + 48 - first) % 48;
-    println!("{rotation} {:?} {:?}", (0..48).map(|r| wrong(wheel.tooth_table().unwrap(), &cut.offsets, r)).fold(1.0, f64::min), wheel.counters());
     assert!(wrong(wheel.tooth_table().unwrap(), &cut.offsets, rotation) < 3e-4);
 }
 
@@ -153,15 +145,62 @@ fn a_gap_in_the_teeth_is_found_within_two_turns_and_costs_nothing() {
             });
             let pulses = cut.pulses(&motion, 3.0);
             let edges = stamped(pulses.iter().map(|pulse| pulse.1), 5e-6, &mut rng);
+            // Two turns and the gap: from then on every pulse knows its place.
+            let turns = 2 * (teeth as usize - missing) + 1;
+            feed(&mut wheel, &edges[..turns]);
+            assert!(wheel.newest().unwrap().place.is_some(), "{teeth}-{missing}");
             let mut rms = Rms::default();
-            run(&mut wheel, &edges, START + 0.1, START + 3.0, 0.1, |_, now, _, out| {
-                for reading in out.iter().filter(|_| now > START + 0.15) {
-                    let speed = (motion.speed)(seconds(reading.t));
+            run(&mut wheel, &edges[turns..], START + 0.1, START + 3.0, 0.1, |_, _, _, out| {
+                for reading in out {
                     let value = reading.value.unwrap();
-                    rms.add(value.value / speed - 1.0);
+                    assert_eq!(value.quality, Quality::Good);
+                    rms.add(value.value / (motion.speed)(seconds(reading.t)) - 1.0);
                 }
             });
-            println!("{teeth}-{missing}, {acceleration}: {:.1e} {:?}", rms.value(), wheel.counters());
+            println!("{teeth}-{missing}, {acceleration}: {:.1e}", rms.value());
+            let limit = 2e-5 * 60.0 / f64::from(teeth);
+            assert!(rms.value() < limit, "{teeth}-{missing}: {}", rms.value());
+            let pulses = edges.len() as u64;
+            assert_eq!(wheel.counters(), Counters { inputs: pulses, ..Counters::default() });
+            let newest = wheel.newest().unwrap();
+            assert_eq!(
+                newest.place,
+                Some(newest.index as u64 % u64::from(teeth)),
+                "the first pulse was the first tooth"
+            );
         }
     }
+}
+
+#[test]
+fn a_gap_that_is_not_there_is_not_found() {
+    let mut rng = fastrand::Rng::with_seed(6);
+    let times = Cut::new(60, 0.01, &mut rng).pulses(&Motion::swinging(17.3, 5.0, 0.2), 30.0);
+    let mut wheel = Wheel::new(WheelOptions { missing_teeth: 2, ..options(60) });
+    feed(&mut wheel, &stamped(times.iter().map(|pulse| pulse.1), 5e-6, &mut rng));
+    let newest = wheel.newest().unwrap();
+    assert_eq!((newest.index, newest.place), (times.len() as i64 - 1, None));
+}
+
+#[test]
+fn losses_and_sparks_do_not_lose_the_gap() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    let cut = Cut { missing: 2, ..Cut::new(60, 0.0, &mut rng) };
+    let motion = Motion::swinging(20.0, 5.0, 0.2);
+    let mut edges = stamped(cut.pulses(&motion, 60.0).iter().map(|pulse| pulse.1), 5e-6, &mut rng);
+    let places = edges.len() as i64 / 58 * 60 + edges.len() as i64 % 58 - 1;
+    let mut spoilt = Vec::new();
+    for (k, edge) in edges.drain(..).enumerate() {
+        // One in 400 is lost without a word, one in 400 comes with a spark behind it, also in the gap.
+        match k % 400 {
+            123 => continue,
+            323 => spoilt.extend([edge, Edge { t: edge.t + std::time::Duration::from_micros(300), ..edge }]),
+            _ => spoilt.push(edge),
+        }
+    }
+    let mut wheel = Wheel::new(WheelOptions { missing_teeth: 2, ..options(60) });
+    spoilt.iter().for_each(|edge| wheel.on_edge(&Edge { seqno: 0, line_seqno: 0, ..*edge }));
+    let newest = wheel.newest().unwrap();
+    assert_eq!(newest.index, places);
+    assert!(newest.place.is_some());
 }

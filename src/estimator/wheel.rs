@@ -136,6 +136,12 @@ impl Wheel {
         self.newest = Some(pulse);
     }
 
+    /// The newest pulse.
+    #[cfg(test)]
+    pub(super) fn newest(&self) -> Option<Pulse> {
+        self.newest
+    }
+
     /// What comes does not go on from what was.
     fn begin_anew(&mut self) {
         self.window.clear();

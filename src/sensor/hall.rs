@@ -160,7 +160,7 @@ impl Conditioner {
     pub fn on_edge(&mut self, edge: &Edge, wheel: &impl Foresight) -> Option<Pulse> {
         let line = edge.line.min(1);
         let before = self.last_edges[line];
-        let lost = self.count_losses(edge, before.map(|(kind, _)| kind));
+        self.count_losses(edge, before.map(|(kind, _)| kind));
         if self.options.edges != Edges::Quadrature {
             self.counted.get_or_insert(edge.kind);
         }
@@ -179,15 +179,12 @@ impl Conditioner {
         }
         self.last_edges[line] = Some((edge.kind, edge.t));
         if self.options.edges == Edges::Quadrature {
-            return self.on_quadrature(edge, lost, wheel);
+            return self.on_quadrature(edge, wheel);
         }
         if Some(edge.kind) != self.counted { None } else { self.admit(edge.t, 1, wheel) }
     }
 
-    fn on_quadrature(&mut self, edge: &Edge, lost: bool, wheel: &impl Foresight) -> Option<Pulse> {
-        if lost {
-            self.quadrature.forget();
-        }
+    fn on_quadrature(&mut self, edge: &Edge, wheel: &impl Foresight) -> Option<Pulse> {
         let illegal = self.quadrature.illegal();
         let crossing = self.quadrature.take(edge);
         self.doubtful |= self.quadrature.illegal() > illegal;
@@ -237,14 +234,14 @@ impl Conditioner {
         self.counters
     }
 
-    fn count_losses(&mut self, edge: &Edge, before: Option<EdgeKind>) -> bool {
+    fn count_losses(&mut self, edge: &Edge, before: Option<EdgeKind>) {
         let found = self.audit.take(edge, self.options.request_audit);
         self.counters.lost += found.lost;
         self.counters.suspected += found.suspected;
         self.doubtful |= found.lost + found.suspected > 0;
         let quadrature = self.options.edges == Edges::Quadrature;
         if found.lost == 0 || (quadrature && edge.line != 0) {
-            return found.lost > 0;
+            return;
         }
         let counted = if quadrature { Some(self.quadrature.counted()) } else { self.counted };
         let (pulses, sure) = match (self.options.edges, before, counted) {
@@ -257,7 +254,6 @@ impl Conditioner {
         };
         self.lost += pulses;
         self.unsure |= !sure;
-        true
     }
 
     fn admit(&mut self, t: BootNs, way: i8, wheel: &impl Foresight) -> Option<Pulse> {

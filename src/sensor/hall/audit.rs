@@ -4,12 +4,16 @@ use crate::{clock::BootNs, sensor::Edge};
 
 /// Over which events are counted against the request's sequence number.
 const AUDIT_NS: u64 = 100_000_000;
+/// With two lines, neighbours may have changed places; of so many edges in a row one finds all before it come.
+const LOOKS: u32 = 4;
 
 /// The numbers of one request, whose lines are counted each for itself. 0 is "unknown": polled and simulated edges are
 /// not audited.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
     line_seqnos: [u32; 2],
+    /// The second line speaks, too. Each has its own thread in the kernel, so that a number may come after a higher one.
+    both: bool,
     window: Option<Window>,
 }
 
@@ -20,6 +24,15 @@ struct Window {
     base: u32,
     newest: u32,
     accounted: u64,
+    /// Fewest that were missing at any of the looks taken since it was time for one.
+    least: u64,
+    looks: u32,
+}
+
+impl Window {
+    fn new(since: BootNs, base: u32, newest: u32) -> Self {
+        Self { since, base, newest, accounted: 0, least: u64::MAX, looks: 0 }
+    }
 }
 
 /// What an edge revealed.
@@ -35,6 +48,7 @@ impl Audit {
     /// Takes the numbers of an edge of the first line, or of the second.
     pub(super) fn take(&mut self, edge: &Edge, request: bool) -> Found {
         let mut found = Found::default();
+        self.both |= edge.line > 0;
         let newest = &mut self.line_seqnos[edge.line.min(1)];
         // After 4 294 967 295 it is not unknown but has come round.
         if edge.line_seqno != 0 || *newest == u32::MAX {
@@ -51,7 +65,7 @@ impl Audit {
 
     fn count(&mut self, edge: &Edge, lost: u64) -> u64 {
         let Some(window) = &mut self.window else {
-            self.window = Some(Window { since: edge.t, base: edge.seqno, newest: edge.seqno, accounted: 0 });
+            self.window = Some(Window::new(edge.t, edge.seqno, edge.seqno));
             return 0;
         };
         if ahead(edge.seqno, window.newest) > 0 {
@@ -62,8 +76,15 @@ impl Audit {
             return 0;
         }
         let missing = ahead(window.newest, window.base).saturating_sub(window.accounted);
-        *window = Window { since: edge.t, base: window.newest, newest: window.newest, accounted: 0 };
-        missing
+        window.least = window.least.min(missing);
+        window.looks += 1;
+        if window.looks < if self.both { LOOKS } else { 1 } {
+            return 0;
+        }
+        // What is missing only now may still come, and belongs to the next window.
+        let (least, late) = (window.least, (missing - window.least) as u32);
+        *window = Window::new(edge.t, window.newest.wrapping_sub(late), window.newest);
+        least
     }
 }
 

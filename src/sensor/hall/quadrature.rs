@@ -55,11 +55,6 @@ impl Quadrature {
         }
     }
 
-    /// Edges were lost: what comes next cannot be compared with what was.
-    pub(super) fn forget(&mut self) {
-        (self.newest, self.held) = (None, None);
-    }
-
     /// 1 forward, -1 backward; 0 until two steps agreed.
     pub(super) fn direction(&self) -> i8 {
         self.settled
