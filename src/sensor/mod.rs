@@ -23,7 +23,7 @@ pub(crate) use pace::Pace;
 
 use std::time::Duration;
 
-use speedwell_wire::{NoData, Quality, Quantity};
+use speedwell_wire::{EventKind, NoData, Quality, Quantity};
 
 use crate::clock::BootNs;
 
@@ -75,6 +75,15 @@ pub struct Counters {
     pub rejected: u64,
 }
 
+/// What a sensor has to tell beside its readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about.
+    pub kind: EventKind,
+    /// Particulars in words for a person.
+    pub detail: String,
+}
+
 /// What all sensors have in common. The way in differs: edges, frames, bytes.
 pub trait Sensor {
     /// The channels, fixed for the sensor's life.
@@ -83,6 +92,24 @@ pub trait Sensor {
     fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>);
     /// What was taken, lost and refused so far.
     fn counters(&self) -> Counters;
+    /// The first channel's value at `now`, for alarms and displays; `None` for a sensor that has nothing newer than its
+    /// readings.
+    fn live(&self, _now: BootNs) -> Option<Result<Value, NoData>> {
+        None
+    }
+    /// Something a person should know of that no reading says, if there is news; asked for until there is none.
+    fn notice(&mut self) -> Option<Notice> {
+        None
+    }
+    /// What is worth keeping over a restart, as bytes that only [`Sensor::remember`] reads.
+    fn memory(&self) -> Option<Vec<u8>> {
+        None
+    }
+    /// Goes on from what [`Sensor::memory`] gave before the restart. False when the bytes are not this sensor's or are
+    /// damaged; nothing is changed then.
+    fn remember(&mut self, _bytes: &[u8]) -> bool {
+        false
+    }
     /// What is wrong now, in words for who has to mend it, where the reason of the readings does not tell it all: a
     /// refusal's code, bytes that make no sense.
     fn trouble(&self) -> Option<String> {

@@ -122,6 +122,7 @@ impl HallSensor {
             distance: self.distance,
             // Every request has a second line that stays still, so the request's numbers count this one alone.
             request_audit: true,
+            ..defaults
         }
     }
 
