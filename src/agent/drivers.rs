@@ -3,16 +3,20 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    board::{CanFilter, EdgeWish},
+    board::{CanFilter, EdgeWish, LineSettings},
     config::{Sensor, SensorKind},
     estimator::Wheel,
     sensor::{
-        ByteSensor, ChannelSpec, EdgeSensor, FrameSensor,
+        ByteSensor, ChannelSpec, EdgeSensor, FrameSensor, Sensor as _,
         canopen::{self, CanOpen},
         dbc::Dbc,
         j1939::J1939,
+        line::Line,
+        modbus,
         nmea::{self, Nmea},
         obd2::{self, Obd2},
+        radar::{self, Radar},
+        ubx::{self, Ubx},
     },
 };
 
@@ -26,7 +30,9 @@ pub(super) enum Wiring {
     /// Frames of a CAN interface that pass one of the filters.
     Can { interface: String, filters: Vec<CanFilter>, make: Make<dyn FrameSensor + Send> },
     /// Bytes of a serial port.
-    Serial { port: PathBuf, baud: u32, make: Make<dyn ByteSensor + Send> },
+    Serial { port: PathBuf, settings: LineSettings, make: Make<dyn ByteSensor + Send> },
+    /// A device on a line that it may share with others: whoever owns the port asks them all in turn.
+    Modbus { port: PathBuf, settings: LineSettings, slave: modbus::Options },
 }
 
 /// Whether input comes from a bus or out of a file.
@@ -79,10 +85,28 @@ impl Wiring {
                 let make = move || -> Box<dyn FrameSensor + Send> { Box::new(CanOpen::new(options)) };
                 Wiring::Can { interface: node.interface.clone(), filters, make: Box::new(make) }
             }
+            SensorKind::Modbus(modbus) => {
+                Wiring::Modbus { port: modbus.port.clone(), settings: modbus.settings, slave: modbus.options }
+            }
+            SensorKind::Radar(radar) => {
+                let options = radar::Options { set_up: origin == Origin::Live, ..radar.options };
+                let make = move || -> Box<dyn ByteSensor + Send> { Box::new(Radar::new(options)) };
+                Wiring::Serial { port: radar.port.clone(), settings: radar.settings, make: Box::new(make) }
+            }
+            SensorKind::Line(line) => {
+                let options = line.options.clone();
+                let make = move || -> Box<dyn ByteSensor + Send> { Box::new(Line::new(options.clone())) };
+                Wiring::Serial { port: line.port.clone(), settings: line.settings, make: Box::new(make) }
+            }
+            SensorKind::Ubx(ubx) => {
+                let options = ubx::Options { latency: latency(ubx.options.latency, origin), ..ubx.options };
+                let make = move || -> Box<dyn ByteSensor + Send> { Box::new(Ubx::new(options)) };
+                Wiring::Serial { port: ubx.port.clone(), settings: ubx.settings, make: Box::new(make) }
+            }
             SensorKind::Nmea(nmea) => {
                 let options = nmea::Options { latency: latency(nmea.latency, origin), ..nmea.options() };
                 let make = move || -> Box<dyn ByteSensor + Send> { Box::new(Nmea::new(options)) };
-                Wiring::Serial { port: nmea.port.clone(), baud: nmea.baud, make: Box::new(make) }
+                Wiring::Serial { port: nmea.port.clone(), settings: LineSettings::at(nmea.baud), make: Box::new(make) }
             }
         }
     }
@@ -93,6 +117,7 @@ impl Wiring {
             Wiring::Edges { make, .. } => make().channels().to_vec(),
             Wiring::Can { make, .. } => make().channels().to_vec(),
             Wiring::Serial { make, .. } => make().channels().to_vec(),
+            Wiring::Modbus { slave, .. } => modbus::Alone::new(*slave).channels().to_vec(),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     board::recorded::{BadLine, Candump, EdgesFile, Input, Item, Recording, RecordingError, SerialFile},
     clock::BootNs,
     config::{Config, Sensor as Configured},
-    sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Reading, Sensor, TimedFrame, Value},
+    sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Reading, Sensor, TimedFrame, Value, modbus},
 };
 
 /// A hole in a recording is ticked through for so long, ten minutes, until every time-out has run out; then the time jumps
@@ -238,7 +238,7 @@ fn is_fed(config: &Config, source: &Source, sensor: &Configured) -> bool {
             named(&wish.pin.written) || same_line
         }
         (Wiring::Can { interface, .. }, SourceKind::Can) => named(&interface),
-        (Wiring::Serial { port, .. }, SourceKind::Serial) => {
+        (Wiring::Serial { port, .. } | Wiring::Modbus { port, .. }, SourceKind::Serial) => {
             let same_port = board.uart(&source.name).is_some_and(|uart| Path::new(&uart.device) == port);
             named(&port.to_string_lossy()) || same_port
         }
@@ -250,7 +250,9 @@ fn no_sensor(config: &Config, source: &Source) -> ReplayError {
     let name_of = |sensor: &Configured| match (Wiring::of(sensor, Origin::Recorded), source.kind) {
         (Wiring::Edges { wish, .. }, SourceKind::Edges) => Some(wish.pin.written),
         (Wiring::Can { interface, .. }, SourceKind::Can) => Some(interface),
-        (Wiring::Serial { port, .. }, SourceKind::Serial) => Some(port.display().to_string()),
+        (Wiring::Serial { port, .. } | Wiring::Modbus { port, .. }, SourceKind::Serial) => {
+            Some(port.display().to_string())
+        }
         _ => None,
     };
     let what = match source.kind {
@@ -321,6 +323,7 @@ impl Driver {
             Wiring::Edges { make, .. } => Driver::Edges(make()),
             Wiring::Can { make, .. } => Driver::Frames(make()),
             Wiring::Serial { make, .. } => Driver::Bytes(make()),
+            Wiring::Modbus { slave, .. } => Driver::Bytes(Box::new(modbus::Alone::new(slave))),
         }
     }
 

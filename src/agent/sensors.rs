@@ -1,7 +1,7 @@
 //! The configured sensors: what each is, and the loop that feeds it.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -15,10 +15,10 @@ use super::{
     sources::{Outlet, Ticks, run_async, spawn_blocking},
 };
 use crate::{
-    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, raise_priority},
+    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, raise_priority},
     config::{Config, Sensor as Configured},
     recorder::Source,
-    sensor::{ByteSensor, EdgeSensor, FrameSensor, StampSource},
+    sensor::{ByteSensor, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus},
 };
 
 /// Edges taken from the kernel at once; its own buffer holds at least as many.
@@ -64,6 +64,7 @@ impl Sensors {
     /// Starts each, `outlets` in the same order. Within a tokio runtime.
     pub(super) fn start(self, outlets: Vec<Outlet>) -> Result<Running, AgentError> {
         let mut running = Running { threads: Vec::new(), tasks: Vec::new() };
+        let mut lines: Vec<SharedLine> = Vec::new();
         for (outlet, sensor) in outlets.into_iter().zip(self.configured) {
             let (doors, report) = (self.doors.clone(), sensor.kind.report());
             let thread = match Wiring::of(&sensor, Origin::Live) {
@@ -73,17 +74,38 @@ impl Sensors {
                 Wiring::Can { interface, filters, make } => spawn_blocking(outlet, move |outlet| {
                     can(outlet, &doors, (&interface, &filters), report, make().as_mut())
                 }),
-                Wiring::Serial { port, baud, make } => {
-                    running.tasks.push(tokio::spawn(run_async(outlet, async move |outlet: &Outlet| {
-                        serial(outlet, &doors, (&port, baud), make().as_mut()).await
+                Wiring::Serial { port, settings, make } => {
+                    running.tasks.push(tokio::spawn(run_async(vec![outlet], async move |outlets: &[Outlet]| {
+                        serial(outlets, &doors, (&port, &settings), make().as_mut()).await
                     })));
+                    continue;
+                }
+                Wiring::Modbus { port, settings, slave } => {
+                    match lines.iter_mut().find(|line| line.port == port) {
+                        Some(line) => line.slaves.push((outlet, slave)),
+                        None => lines.push(SharedLine { port, settings, slaves: vec![(outlet, slave)] }),
+                    }
                     continue;
                 }
             };
             running.threads.push(thread.map_err(|cause| AgentError::Thread { sensor: sensor.name, cause })?);
         }
+        for SharedLine { port, settings, slaves } in lines {
+            let doors = self.doors.clone();
+            let (outlets, slaves): (Vec<Outlet>, Vec<modbus::Options>) = slaves.into_iter().unzip();
+            running.tasks.push(tokio::spawn(run_async(outlets, async move |outlets: &[Outlet]| {
+                modbus_line(outlets, &doors, (&port, &settings), &slaves).await
+            })));
+        }
         Ok(running)
     }
+}
+
+/// A port with several devices, each a sensor of its own: one task asks them in turn.
+struct SharedLine {
+    port: PathBuf,
+    settings: LineSettings,
+    slaves: Vec<(Outlet, modbus::Options)>,
 }
 
 impl Running {
@@ -162,12 +184,13 @@ fn can(
 
 /// Reads a serial port until it fails or the agent stops; asks what has to be asked.
 async fn serial(
-    outlet: &Outlet,
+    outlets: &[Outlet],
     doors: &Doors,
-    (port, baud): (&Path, u32),
+    (port, settings): (&Path, &LineSettings),
     sensor: &mut (dyn ByteSensor + Send),
 ) -> Result<(), BoardError> {
-    let mut port = doors.serial(port, baud)?;
+    let [outlet] = outlets else { return Ok(()) };
+    let mut port = doors.serial(port, settings)?;
     let mut ticks = Ticks::new(LOOK_AFTER, outlet.now());
     let (mut buffer, mut readings, mut asked) = ([0; BYTES], Vec::new(), Vec::new());
     while !outlet.stopping() {
@@ -189,6 +212,44 @@ async fn serial(
             sensor.tick(outlet.now(), &mut readings);
         }
         outlet.hand_on(sensor, 0, &mut readings);
+    }
+    Ok(())
+}
+
+/// Asks the devices of a Modbus line in turn until the port fails or the agent stops; `outlets` in the same order.
+async fn modbus_line(
+    outlets: &[Outlet],
+    doors: &Doors,
+    (port, settings): (&Path, &LineSettings),
+    slaves: &[modbus::Options],
+) -> Result<(), BoardError> {
+    let Some(first) = outlets.first() else { return Ok(()) };
+    let mut port = doors.serial(port, settings)?;
+    let mut line = modbus::Line::new(settings.baud, slaves.iter().copied());
+    let mut ticks = Ticks::new(LOOK_AFTER, first.now());
+    let (mut buffer, mut readings, mut asked) = ([0; BYTES], Vec::new(), Vec::new());
+    while !first.stopping() {
+        asked.clear();
+        line.ask(first.now(), &mut asked);
+        if !asked.is_empty() {
+            port.write(&asked).await?;
+        }
+        // Cancel-safe: the port promises that a read that is dropped loses nothing.
+        let wait = ticks.wait_until(first.now(), line.wakes());
+        let chunk = match tokio::time::timeout(wait, port.read(&mut buffer)).await {
+            Ok(chunk) => Some(chunk?),
+            Err(_elapsed) => None,
+        };
+        let spoke = chunk.and_then(|chunk| line.on_bytes(chunk.t, &buffer[..chunk.len], &mut readings));
+        if let Some((slave, outlet)) = spoke.and_then(|spoke| line.slaves_mut().get(spoke).zip(outlets.get(spoke))) {
+            outlet.hand_on(slave, 0, &mut readings);
+        }
+        if ticks.due(first.now()) {
+            for (slave, outlet) in line.slaves_mut().iter_mut().zip(outlets) {
+                slave.tick(first.now(), &mut readings);
+                outlet.hand_on(slave, 0, &mut readings);
+            }
+        }
     }
     Ok(())
 }

@@ -157,30 +157,32 @@ pub(super) fn spawn_blocking<E: std::fmt::Display>(
     })
 }
 
-/// The same for a source that is awaited.
+/// The same for a source that is awaited; several sensors may share it, and then share its faults.
 pub(super) async fn run_async<E: std::fmt::Display>(
-    outlet: Outlet,
-    mut session: impl AsyncFnMut(&Outlet) -> Result<(), E>,
+    outlets: Vec<Outlet>,
+    mut session: impl AsyncFnMut(&[Outlet]) -> Result<(), E>,
 ) {
+    let stopping = || outlets.iter().any(Outlet::stopping);
+    let fault = |cause: &dyn std::fmt::Display| outlets.iter().for_each(|outlet| outlet.fault(cause));
     let mut backoff = Backoff::new();
-    while !outlet.stopping() {
+    while !stopping() {
         let started = Instant::now();
-        let mut running = pin!(session(&outlet));
+        let mut running = pin!(session(&outlets));
         let ended = std::future::poll_fn(|context| {
             let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
             polled.map_or_else(|panic| Poll::Ready(Err(defect(&*panic))), |poll| poll.map(Ok))
         });
         match ended.await {
             Ok(Ok(())) => break,
-            Ok(Err(cause)) => outlet.fault(&cause),
-            Err(defect) => outlet.fault(&defect),
+            Ok(Err(cause)) => fault(&cause),
+            Err(defect) => fault(&defect),
         }
         let until = Instant::now() + backoff.after(started.elapsed());
-        while !outlet.stopping() && Instant::now() < until {
+        while !stopping() && Instant::now() < until {
             tokio::time::sleep(STOP_LATENCY.min(until.saturating_duration_since(Instant::now()))).await;
         }
     }
-    info!(sensor = %outlet.name, "closed");
+    outlets.iter().for_each(|outlet| info!(sensor = %outlet.name, "closed"));
 }
 
 /// A panic in a sensor, as a fault.
@@ -268,12 +270,12 @@ mod tests {
     async fn the_same_where_it_is_awaited() {
         let (outlet, mut heard) = outlet();
         let mut times = 0;
-        let session = async |_: &Outlet| {
+        let session = async |_: &[Outlet]| {
             times += 1;
             if times == 1 { panic!("no") } else { Ok::<(), String>(()) }
         };
         let started = Instant::now();
-        run_async(outlet, session).await;
+        run_async(vec![outlet], session).await;
         assert!(told(&mut heard).ends_with("please report it: no"));
         assert!(started.elapsed() < Duration::from_secs(3));
     }

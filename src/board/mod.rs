@@ -25,5 +25,5 @@ pub use catalog::{Board, BoardKind, BoardPin, Bus, Catalog, CatalogError, Chip, 
 pub use gpio::{Bias, ChipInfo, EdgeSelect, GpioCapture, GpioError, LineInfo, LineRequest, chips, raise_priority};
 pub use polled::{PolledCapture, PolledError};
 pub use ports::{BoardError, Doors, EdgePort, EdgeSource, EdgeWish};
-pub use serial::{Chunk, SerialError, SerialPort};
+pub use serial::{Chunk, LineSettings, Parity, SerialError, SerialPort};
 pub use simulated::Vehicle;

@@ -1,14 +1,14 @@
 //! What a configuration says, as a table a technician compares with the vehicle.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use speedwell::{
-    board::Board,
+    board::{Board, LineSettings, Parity},
     config::{
         Config, Confirm, Encoding, HallSensor, J1939Signal, PulseSource, Sensor, SensorKind, WhenFull, polled_limit_hz,
         significant,
     },
-    sensor::{canopen, obd2::Target},
+    sensor::{canopen, modbus::Options, obd2::Target},
 };
 
 /// A speed everybody can drive, to compare a frequency at.
@@ -103,11 +103,54 @@ fn told(sensor: &Sensor, board: &Board) -> Vec<String> {
                 format!("{what} in {}; no value after {} of silence", options.unit.word, duration(options.timeout)),
             ]
         }
+        SensorKind::Modbus(modbus) => {
+            let Options { slave, table, register, format, unit, report, timeout, .. } = modbus.options;
+            let silence = duration(timeout);
+            vec![
+                format!("{}, slave {slave}, asked at {}", line(&modbus.port, &modbus.settings), rate(report)),
+                format!(
+                    "{table:?} register {register} ({format:?}) in {}; no value after {silence} of silence",
+                    unit.word
+                ),
+            ]
+        }
+        SensorKind::Radar(radar) => vec![
+            format!("{}, reports {}", line(&radar.port, &radar.settings), rate(radar.options.report)),
+            format!(
+                "radar at {} degrees; no value after {} of silence",
+                significant(radar.options.angle.to_degrees()),
+                duration(radar.options.timeout)
+            ),
+        ],
+        SensorKind::Line(text) => vec![
+            format!("{}, reports {}", line(&text.port, &text.settings), rate(text.options.report)),
+            format!(
+                "{} in {}; no value after {} of silence",
+                text.options.pattern.as_str(),
+                text.options.unit.word,
+                duration(text.options.timeout)
+            ),
+        ],
+        SensorKind::Ubx(ubx) => vec![
+            format!("{}, reports {}", line(&ubx.port, &ubx.settings), rate(ubx.options.report)),
+            format!("UBX-NAV-PVT; no value after {} of silence", duration(ubx.options.timeout)),
+        ],
         SensorKind::Nmea(nmea) => vec![
             format!("{} at {} baud, reports {}", nmea.port.display(), nmea.baud, rate(nmea.report)),
             format!("RMC sentences; no value after {} of silence", duration(nmea.timeout)),
         ],
     }
+}
+
+/// A serial line as people write it: `/dev/ttyUSB0 at 19200 8E1`.
+fn line(port: &Path, settings: &LineSettings) -> String {
+    let parity = match settings.parity {
+        Parity::None => 'N',
+        Parity::Even => 'E',
+        Parity::Odd => 'O',
+    };
+    let stop = if settings.two_stop_bits { 2 } else { 1 };
+    format!("{} at {} 8{parity}{stop}", port.display(), settings.baud)
 }
 
 /// A signal of a truck's bus, with its number.
@@ -236,6 +279,14 @@ spindle      CAN can1, node 5, reports 10 Hz
              asked for object 606C:00 in rpm; no value after 500 ms of silence
 gnss         /dev/ttyACM0 at 9600 baud, reports 10 Hz
              RMC sentences; no value after 3 s of silence
+gnss-2       /dev/ttyACM1 at 38400 8N1, reports 10 Hz
+             UBX-NAV-PVT; no value after 3 s of silence
+feed-roll    /dev/ttyUSB0 at 19200 8E1, slave 3, asked at 2 Hz
+             Holding register 0 (U16) in rpm; no value after 2 s of silence
+over-ground  /dev/ttyACM2 at 19200 8N1, reports 10 Hz
+             radar at 0 degrees; no value after 1 s of silence
+display      /dev/ttyUSB1 at 9600 8N1, reports 10 Hz
+             SPD=(?P<v>[-0-9.]+) in km/h; no value after 2 s of silence
 ";
         let got = summary(&config);
         assert_eq!(got, wanted, "\n{got}");

@@ -110,6 +110,66 @@ pub(super) const CANOPEN: &[&str] = &[
 
 pub(super) const NMEA: &[&str] = &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "position"];
 
+pub(super) const MODBUS: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "parity",
+    "stop-bits",
+    "rs485",
+    "slave",
+    "table",
+    "register",
+    "format",
+    "order",
+    "invalid",
+    "scale",
+    "offset",
+    "unit",
+    "report",
+    "answer-within",
+    "timeout",
+];
+
+pub(super) const RADAR: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "angle",
+    "angle-uncertainty",
+    "unit",
+    "zero",
+    "direction",
+    "report",
+    "timeout",
+];
+
+pub(super) const LINE: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "parity",
+    "stop-bits",
+    "rs485",
+    "pattern",
+    "decimal",
+    "invalid",
+    "scale",
+    "offset",
+    "unit",
+    "report",
+    "timeout",
+];
+
+pub(super) const UBX: &[&str] =
+    &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "accuracy-limit", "position"];
+
 /// Of a sensor whose kind is missing or unknown.
 pub(super) const ANY_SENSOR: &[&str] = &["name", "kind"];
 
@@ -150,5 +210,9 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("sensor obd2", OBD2),
     ("sensor dbc", DBC),
     ("sensor canopen", CANOPEN),
+    ("sensor modbus", MODBUS),
+    ("sensor radar", RADAR),
+    ("sensor line", LINE),
+    ("sensor ubx", UBX),
     ("sensor nmea", NMEA),
 ];

@@ -30,8 +30,8 @@ mod walk;
 pub use crate::sensor::j1939::Signal as J1939Signal;
 pub use complaint::{Complaint, Complaints, Place};
 pub use sensors::{
-    Bias, CanOpenSensor, DbcSensor, Edges, HallSensor, J1939Sensor, MAX_SENSOR_NAME, MAX_SENSORS, NmeaSensor,
-    Obd2Sensor, PulseSource, polled_limit_hz,
+    Bias, CanOpenSensor, DbcSensor, Edges, HallSensor, J1939Sensor, LineSensor, MAX_SENSOR_NAME, MAX_SENSORS,
+    ModbusSensor, NmeaSensor, Obd2Sensor, PulseSource, RadarSensor, UbxSensor, polled_limit_hz,
 };
 pub use show::significant;
 
@@ -212,6 +212,14 @@ pub enum SensorKind {
     Dbc(DbcSensor),
     /// A drive or an encoder on a CANopen bus.
     CanOpen(CanOpenSensor),
+    /// A register of a device on a Modbus RTU line.
+    Modbus(ModbusSensor),
+    /// A Doppler radar.
+    Radar(RadarSensor),
+    /// A number out of lines of text.
+    Line(LineSensor),
+    /// A GNSS receiver, by its binary protocol.
+    Ubx(UbxSensor),
     /// A GNSS receiver.
     Nmea(NmeaSensor),
 }
@@ -225,6 +233,10 @@ impl SensorKind {
             SensorKind::Obd2(sensor) => sensor.report,
             SensorKind::Dbc(sensor) => sensor.options.report,
             SensorKind::CanOpen(sensor) => sensor.options.report,
+            SensorKind::Modbus(sensor) => sensor.options.report,
+            SensorKind::Radar(sensor) => sensor.options.report,
+            SensorKind::Line(sensor) => sensor.options.report,
+            SensorKind::Ubx(sensor) => sensor.options.report,
             SensorKind::Nmea(sensor) => sensor.report,
         }
     }

@@ -319,7 +319,7 @@ gateway.toml:8:1: sensor.w.interface: is missing: which CAN interface, as interf
         (
             "nmea",
             r#"
-gateway.toml:8:1: sensor.w.port: is missing: where the receiver is, as port = "/dev/ttyACM0" or uart = "UART0"
+gateway.toml:8:1: sensor.w.port: is missing: where the device is, as port = "/dev/ttyACM0" or uart = "UART0"
   |
 8 | [[sensor]]
   | ^^^^^^^^^^
@@ -756,4 +756,50 @@ gateway.toml:12:8: sensor.w.node: 200 is out of range
 
 2 mistakes in gateway.toml"#,
     );
+}
+
+#[test]
+fn what_cannot_be_on_a_serial_line_is_told() {
+    let serial = |kind: &str, lines: &str, wanted: &str| {
+        let head = format!("{HEAD}[[sensor]]\nname = \"w\"\nkind = \"{kind}\"\nport = \"/dev/ttyUSB0\"\n");
+        complains(&format!("{head}{lines}"), wanted);
+    };
+    serial(
+        "line",
+        "pattern = 'SPD=([0-9.]+)'\nunit = \"km/h\"\n",
+        r#"
+gateway.toml:12:11: sensor.w.pattern: cannot be used: it has no group named v around the number, as in (?P<v>[0-9.]+)
+   |
+12 | pattern = 'SPD=([0-9.]+)'
+   |           ^^^^^^^^^^^^^^^
+
+1 mistake in gateway.toml"#,
+    );
+    let other = "\n[[sensor]]\nname = \"v\"\nkind = \"modbus\"\nport = \"/dev/ttyUSB0\"\nbaud = 9600\nslave = 2\n\
+                 register = 1\nunit = \"rpm\"\n";
+    serial(
+        "modbus",
+        &format!("slave = 1\nregister = 0\nunit = \"rpm\"\n{other}"),
+        r#"
+gateway.toml:19:8: sensor.v.port: /dev/ttyUSB0 has other settings in sensor.w
+   |
+19 | port = "/dev/ttyUSB0"
+   |        ^^^^^^^^^^^^^^
+   = all devices of a line share its baud, parity, stop-bits and rs485
+
+1 mistake in gateway.toml"#,
+    );
+}
+
+#[test]
+fn several_modbus_devices_share_a_line() {
+    let device = |name: &str, slave: u8| {
+        format!(
+            "[[sensor]]\nname = \"{name}\"\nkind = \"modbus\"\nport = \"/dev/ttyUSB0\"\nslave = {slave}\nregister = 40001\n\
+             unit = \"rpm\"\n"
+        )
+    };
+    let text = format!("{HEAD}{}{}", device("a", 1), device("b", 2));
+    assert_eq!(load(&text).expect("right").sensors.len(), 2);
+    assert!(warnings(&text).contains("40001 is counted from 0; a manual's 40001 is register 0"), "{}", warnings(&text));
 }

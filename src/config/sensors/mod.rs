@@ -11,26 +11,34 @@ use super::{
     Sensor, SensorKind, keys,
     walk::{Section, Seen, Spot, Walk},
 };
-use crate::board::{Board, PinAt, polled};
+use crate::board::{Board, LineSettings, PinAt, polled};
 
 mod can;
 mod canopen;
 mod dbc;
 mod hall;
 mod j1939;
+mod line;
+mod modbus;
 mod nmea;
 mod obd2;
 mod pins;
+mod radar;
 mod scale;
 mod serial;
+mod ubx;
 
 pub use canopen::CanOpenSensor;
 pub use dbc::DbcSensor;
 pub use hall::{Bias, Edges, HallSensor, PulseSource};
 pub use j1939::J1939Sensor;
+pub use line::LineSensor;
+pub use modbus::ModbusSensor;
 pub use nmea::NmeaSensor;
 pub use obd2::Obd2Sensor;
 pub(super) use pins::give_audit_pins;
+pub use radar::RadarSensor;
+pub use ubx::UbxSensor;
 
 /// More sensors than any gateway has lines; the bound keeps channel numbers within 16 bits.
 pub const MAX_SENSORS: usize = 500;
@@ -58,6 +66,8 @@ struct Claims {
     names: Seen<String>,
     lines: Seen<PinAt>,
     ports: Seen<PathBuf>,
+    /// Lines that several devices share, and who named them first.
+    shared: Vec<(PathBuf, LineSettings, String)>,
     /// CAN interfaces on which questions are asked.
     askers: Seen<String>,
     /// Where relative paths begin.
@@ -168,6 +178,30 @@ const KINDS: &[Kind] = &[
         home: "sensors of kind = \"canopen\"",
         keys: keys::CANOPEN,
         read: |walk, section, _, _| canopen::read(walk, section).map(SensorKind::CanOpen),
+    },
+    Kind {
+        word: "modbus",
+        home: "sensors of kind = \"modbus\"",
+        keys: keys::MODBUS,
+        read: |walk, section, board, claims| modbus::read(walk, section, board, claims).map(SensorKind::Modbus),
+    },
+    Kind {
+        word: "radar",
+        home: "sensors of kind = \"radar\"",
+        keys: keys::RADAR,
+        read: |walk, section, board, claims| radar::read(walk, section, board, claims).map(SensorKind::Radar),
+    },
+    Kind {
+        word: "line",
+        home: "sensors of kind = \"line\"",
+        keys: keys::LINE,
+        read: |walk, section, board, claims| line::read(walk, section, board, claims).map(SensorKind::Line),
+    },
+    Kind {
+        word: "ubx",
+        home: "sensors of kind = \"ubx\"",
+        keys: keys::UBX,
+        read: |walk, section, board, claims| ubx::read(walk, section, board, claims).map(SensorKind::Ubx),
     },
     Kind {
         word: "nmea",

@@ -43,7 +43,7 @@ pub(super) fn read(
     board: Option<&Board>,
     claims: &mut Claims,
 ) -> Option<NmeaSensor> {
-    let port = serial::port(walk, section, board, claims);
+    let port = serial::port_of_its_own(walk, section, board, claims);
     let baud = serial::baud(walk, section).unwrap_or(9600);
     // As fast as common receivers speak: what is not asked to be thinned is passed whole.
     let report = walk.period(section, "report", REPORT).unwrap_or(Duration::from_millis(100));

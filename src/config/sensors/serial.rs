@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Claims, claim};
 use crate::{
-    board::{Board, BoardKind},
+    board::{Board, BoardKind, LineSettings, Parity},
     config::walk::{Section, Spot, Walk},
 };
 
@@ -22,7 +22,7 @@ pub(super) fn baud(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<u32> {
 }
 
 /// Where a device on a serial line is, by its path or by the board's name for it.
-pub(super) fn port(
+pub(super) fn port_of_its_own(
     walk: &mut Walk<'_>,
     section: &Section<'_>,
     board: Option<&Board>,
@@ -39,7 +39,7 @@ pub(super) fn port(
         (None, Some(uart)) => named_uart(walk, uart, board?, claims)?,
         (None, None) => {
             if !section.has("port") && !section.has("uart") {
-                let what = "where the receiver is, as port = \"/dev/ttyACM0\" or uart = \"UART0\"";
+                let what = "where the device is, as port = \"/dev/ttyACM0\" or uart = \"UART0\"";
                 walk.missing(section, "port", what);
             }
             return None;
@@ -49,6 +49,46 @@ pub(super) fn port(
         format!("{} is read by {line} already", path.display())
     });
     Some(path)
+}
+
+/// The same for a line that several devices share: all of them at its one setting.
+pub(super) fn shared_port(
+    walk: &mut Walk<'_>,
+    section: &Section<'_>,
+    board: Option<&Board>,
+    claims: &mut Claims,
+    settings: LineSettings,
+) -> Option<PathBuf> {
+    let text = |key| section.value(key).and_then(|spot| Some((spot.value.as_str()?.to_owned(), spot)));
+    let port = text("port").map(|(path, spot)| (PathBuf::from(path), spot));
+    let uart = text("uart").and_then(|(name, spot)| Some((PathBuf::from(&board?.uart(&name)?.device), spot)));
+    let known = |path: &PathBuf| claims.shared.iter().find(|(other, ..)| other == path).cloned();
+    let shared = port.or(uart).and_then(|(path, spot)| known(&path).map(|known| (known, spot)));
+    match shared {
+        Some(((path, others, _), _)) if others == settings => Some(path),
+        Some(((path, _, first), spot)) => {
+            let message = format!("{} has other settings in sensor.{first}", path.display());
+            walk.wrong(&spot, message).note("all devices of a line share its baud, parity, stop-bits and rs485");
+            None
+        }
+        None => {
+            let path = port_of_its_own(walk, section, board, claims)?;
+            let name = section.value("name").and_then(|spot| Some(spot.value.as_str()?.to_owned()));
+            claims.shared.push((path.clone(), settings, name.unwrap_or_default()));
+            Some(path)
+        }
+    }
+}
+
+/// How a line is set, `baud`, `parity` and `stop-bits` being these when they are not told.
+pub(super) fn settings(walk: &mut Walk<'_>, section: &Section<'_>, otherwise: LineSettings) -> LineSettings {
+    let parities = [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
+    LineSettings {
+        baud: baud(walk, section).unwrap_or(otherwise.baud),
+        parity: walk.choice(section, "parity", &parities).unwrap_or(otherwise.parity),
+        two_stop_bits: walk.whole(section, "stop-bits", 1..3).map_or(otherwise.two_stop_bits, |spot| spot.value == 2),
+        rs485: walk.flag(section, "rs485").unwrap_or(otherwise.rs485),
+    }
 }
 
 fn absolute(walk: &mut Walk<'_>, spot: Spot<String>, board: Option<&Board>) -> Option<(Spot<String>, PathBuf)> {

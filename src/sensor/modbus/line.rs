@@ -104,16 +104,10 @@ impl Line {
         self.slaves.iter().map(|slave| slave.due).enumerate().min_by_key(|(_, due)| *due)
     }
 
-    /// Takes bytes; calls `each` with the number of the device and what it says.
-    pub fn on_bytes(
-        &mut self,
-        t: BootNs,
-        bytes: &[u8],
-        readings: &mut Vec<Reading>,
-        mut each: impl FnMut(usize, &mut Vec<Reading>),
-    ) {
+    /// Takes bytes; gives the number of the device that has answered with them, and what it says in `readings`.
+    pub fn on_bytes(&mut self, t: BootNs, bytes: &[u8], readings: &mut Vec<Reading>) -> Option<usize> {
         self.busy = Some(t + self.character * u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        let Some(out) = self.out else { return };
+        let out = self.out?;
         self.slaves[out.slave].noise.heard(bytes.len());
         for &byte in bytes {
             if self.kept.is_empty() {
@@ -125,11 +119,12 @@ impl Line {
             }
             self.kept.push(byte);
         }
-        if self.answer(out, readings) {
-            self.out = None;
-            self.kept.clear();
-            each(out.slave, readings);
+        if !self.answer(out, readings) {
+            return None;
         }
+        self.out = None;
+        self.kept.clear();
+        Some(out.slave)
     }
 
     /// Looks for the answer in what is kept.

@@ -122,9 +122,9 @@ impl Bench {
                 // In two pieces, as a port cuts them.
                 let (first, second) = bytes.split_at(bytes.len() / 2);
                 for piece in [first, second] {
-                    self.line.on_bytes(BootNs(self.now * MS), piece, &mut readings, |slave, readings| {
-                        said[slave].append(readings);
-                    });
+                    if let Some(slave) = self.line.on_bytes(BootNs(self.now * MS), piece, &mut readings) {
+                        said[slave].append(&mut readings);
+                    }
                 }
             }
         }
