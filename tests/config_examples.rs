@@ -111,6 +111,8 @@ fn without_defaults(text: &str) -> String {
         "name",
         "kind",
         "pin",
+        "pin-a",
+        "pin-b",
         "pulses-per-turn",
         "circumference",
         "interface",

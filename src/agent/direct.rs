@@ -49,8 +49,11 @@ async fn feed(
         stop: stop.clone(),
         shed: Arc::default(),
         counters: Arc::new(Mutex::default()),
+        counts_from: sensors.counts_from(sensor),
+        memory: None,
     });
-    let running = sensors.start(outlets.collect())?;
+    let outlets = outlets.collect();
+    let running = sensors.start(outlets)?;
     let mut turn = tokio::time::interval(TURN);
     while !values.is_closed() {
         // Cancel-safe: neither arm takes anything when it loses the race.
@@ -59,6 +62,9 @@ async fn feed(
                 let now = clock.now();
                 match said.what {
                     What::Readings(readings) => readings.iter().for_each(|r| recorder.take(said.sensor, r, now)),
+                    What::Live(t, value) => recorder.show(said.sensor, t, value),
+                    // Nothing is kept here, and nobody reads events.
+                    What::Notice(_) | What::Memory(_) => {}
                     What::Words(words) => recorder.explain(said.sensor, words),
                     What::Fault(detail) => recorder.fault(said.sensor, &detail, now),
                 }

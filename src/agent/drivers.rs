@@ -122,6 +122,11 @@ impl Wiring {
     }
 }
 
+/// Whether a sensor's counts are told as channels beside its own.
+pub(super) fn counts(sensor: &Sensor) -> bool {
+    matches!(&sensor.kind, SensorKind::Hall(hall) if hall.counters)
+}
+
 /// The time of a recorded sentence is in the sentence: it has not been on the way.
 fn latency(configured: Duration, origin: Origin) -> Duration {
     match origin {

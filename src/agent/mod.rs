@@ -17,6 +17,7 @@ mod backoff;
 mod direct;
 mod drivers;
 mod local;
+mod memories;
 mod recording;
 pub mod replay;
 mod sensors;
@@ -51,7 +52,8 @@ use crate::{
     spool::{self, OpenError, Spool},
     uplink,
 };
-use recording::{Pace, Recording};
+use memories::MemoryFile;
+use recording::{Kept, Pace, Recording};
 use sources::Outlet;
 
 /// Records of others that wait for the recorder: a clock fix an hour, now and then an event.
@@ -104,10 +106,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         stop: stop.clone(),
         shed: Arc::clone(&shed),
         counters: counters[index].clone(),
+        counts_from: sensors.counts_from(index),
+        memory: Some(MemoryFile::of(&config.gateway.state_directory, &sensor.name)),
     });
     // The sensors first: they measure while the disk is being opened, and what they say waits in the channel.
     let halt = |_: &AgentError| stop.store(true, Ordering::Relaxed);
-    let running = sensors.start(outlets.collect()).inspect_err(halt)?;
+    let outlets = outlets.collect();
+    let running = sensors.start(outlets).inspect_err(halt)?;
     drop(said_in);
 
     let mut options = config.spool_options();
@@ -154,6 +159,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         failing: None,
         pace,
         shown: false,
+        memories: config
+            .sensors
+            .iter()
+            .map(|sensor| Kept::in_file(MemoryFile::of(&config.gateway.state_directory, &sensor.name)))
+            .collect(),
     };
     let mut recording = tokio::spawn(recording.run());
 

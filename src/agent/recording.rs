@@ -13,9 +13,12 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::MissedTickBehavior,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::sources::{Said, What};
+use super::{
+    memories::MemoryFile,
+    sources::{Said, What},
+};
 use crate::{
     clock::{BootNs, Clock},
     health::Beat,
@@ -70,6 +73,22 @@ pub(super) struct Recording {
     pub(super) pace: Pace,
     /// Whether a value has been shown: the first is worth showing at once.
     pub(super) shown: bool,
+    /// Of each sensor, in the order of the configuration.
+    pub(super) memories: Vec<Kept>,
+}
+
+/// What a sensor keeps over a restart.
+pub(super) struct Kept {
+    pub(super) file: MemoryFile,
+    /// What was written last: the same is not written again.
+    newest: Option<Vec<u8>>,
+    failing: bool,
+}
+
+impl Kept {
+    pub(super) fn in_file(file: MemoryFile) -> Self {
+        Self { file, newest: None, failing: false }
+    }
 }
 
 impl Recording {
@@ -102,8 +121,28 @@ impl Recording {
                     self.live.send_replace(Some(self.recorder.live(now)));
                 }
             }
+            What::Live(t, value) => self.recorder.show(said.sensor, t, value),
+            What::Notice(notice) => self.recorder.notice(said.sensor, notice.kind, notice.detail, now),
+            What::Memory(bytes) => self.keep_memory(said.sensor, &bytes),
             What::Words(words) => self.recorder.explain(said.sensor, words),
             What::Fault(detail) => self.recorder.fault(said.sensor, &detail, now),
+        }
+    }
+
+    /// Writes what a sensor keeps over a restart: a few kilobytes now and then, and while they are written what sensors say
+    /// waits in its channel.
+    fn keep_memory(&mut self, sensor: usize, bytes: &[u8]) {
+        let Some(memory) = self.memories.get_mut(sensor) else { return };
+        if memory.newest.as_deref() == Some(bytes) {
+            return;
+        }
+        match memory.file.write(bytes) {
+            Ok(()) => memory.newest = Some(bytes.to_owned()),
+            Err(cause) if memory.failing => debug!(sensor, %cause, "what a sensor keeps cannot be written"),
+            Err(cause) => {
+                memory.failing = true;
+                warn!(sensor, %cause, "what a sensor keeps cannot be written: its odometer will begin anew");
+            }
         }
     }
 

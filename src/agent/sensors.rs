@@ -11,14 +11,16 @@ use tracing::warn;
 
 use super::{
     AgentError,
-    drivers::{Origin, Wiring},
-    sources::{Outlet, Ticks, run_async, spawn_blocking},
+    drivers::{self, Origin, Wiring},
+    memories::KEEP_EVERY,
+    sources::{Outlet, Ticks, count_channels, run_async, spawn_blocking},
 };
 use crate::{
     board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, raise_priority},
+    clock::BootNs,
     config::{Config, Sensor as Configured},
     recorder::Source,
-    sensor::{ByteSensor, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus},
+    sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus},
 };
 
 /// Edges taken from the kernel at once; its own buffer holds at least as many.
@@ -55,10 +57,19 @@ impl Sensors {
     /// What the recorder has to know of them.
     pub fn sources(&self) -> Vec<Source> {
         let source = |sensor: &Configured| {
-            let channels = Wiring::of(sensor, Origin::Live).channels();
+            let mut channels = Wiring::of(sensor, Origin::Live).channels();
+            if drivers::counts(sensor) {
+                channels.extend(count_channels());
+            }
             Source { name: sensor.name.clone(), channels, calibration: 0 }
         };
         self.configured.iter().map(source).collect()
+    }
+
+    /// The first of the channels in which the counts of sensor `index` are told, where they are.
+    pub(super) fn counts_from(&self, index: usize) -> Option<usize> {
+        let sensor = self.configured.get(index).filter(|sensor| drivers::counts(sensor))?;
+        Some(Wiring::of(sensor, Origin::Live).channels().len())
     }
 
     /// Starts each, `outlets` in the same order. Within a tokio runtime.
@@ -142,18 +153,56 @@ fn pulses(
     if port.stamp_source() != StampSource::Recorded {
         raise_priority();
     }
+    outlet.remind(sensor);
     let mut ticks = Ticks::new(report, outlet.now());
+    let mut keep = Ticks::new(KEEP_EVERY, outlet.now());
+    let mut audit = Audit::new(outlet.now());
     let (mut edges, mut readings) = (Vec::with_capacity(EDGES), Vec::new());
     while !outlet.stopping() {
         edges.clear();
         port.next_batch(ticks.wait(outlet.now()), &mut edges)?;
         edges.iter().for_each(|edge| sensor.on_edge(edge));
+        audit.delivered += edges.len() as u64;
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
+            // Only what was read to its end can be compared with what was counted.
+            if edges.len() < EDGES / 2 && audit.due.due(outlet.now()) {
+                outlet.suspect(audit.compare(port.interrupts(), &sensor.counters()));
+            }
             outlet.hand_on(sensor, 0, &mut readings);
+            outlet.hand_on_rest(sensor, keep.due(outlet.now()));
         }
     }
+    outlet.hand_on_rest(sensor, true);
     Ok(())
+}
+
+/// The kernel's count of a line's interrupts against what came of them.
+struct Audit {
+    due: Ticks,
+    delivered: u64,
+    /// The count at the last comparison: all of it must have been delivered by now, or be known lost.
+    counted: Option<u64>,
+    suspected: u64,
+}
+
+/// Interrupts are compared with edges so often.
+const AUDIT_EVERY: Duration = Duration::from_secs(1);
+
+impl Audit {
+    fn new(now: BootNs) -> Self {
+        Self { due: Ticks::new(AUDIT_EVERY, now), delivered: 0, counted: None, suspected: 0 }
+    }
+
+    /// How many more are suspected lost than the sensor knows of. The count is compared a turn later, when what it counted
+    /// must have come through the queue: an interrupt of this very moment may still be on its way.
+    fn compare(&mut self, counted: Option<u64>, known: &Counters) -> u64 {
+        let before = std::mem::replace(&mut self.counted, counted);
+        let accounted = self.delivered + known.lost + known.suspected + self.suspected;
+        let more = before.map_or(0, |before| before.saturating_sub(accounted));
+        self.suspected += more;
+        more
+    }
 }
 
 /// Reads a CAN interface until it fails or the agent stops; asks what has to be asked.
@@ -252,4 +301,25 @@ async fn modbus_line(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupts_that_left_no_edge_are_suspected_lost_once() {
+        let mut audit = Audit::new(BootNs(0));
+        let none = Counters::default();
+        audit.delivered = 100;
+        assert_eq!(audit.compare(Some(103), &none), 0, "three may still be on their way");
+        audit.delivered = 202;
+        assert_eq!(audit.compare(Some(205), &none), 0, "and came");
+        audit.delivered = 203;
+        assert_eq!(audit.compare(Some(210), &none), 2, "two of 205 never did");
+        let known = Counters { lost: 5, ..none };
+        assert_eq!(audit.compare(Some(210), &known), 0, "known lost by their numbers");
+        assert_eq!(audit.compare(None, &known), 0);
+        assert_eq!(audit.compare(Some(300), &known), 0, "nobody counted before");
+    }
 }

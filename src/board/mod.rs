@@ -9,6 +9,7 @@
 //! One foreign crate a door: [`gpio`] alone knows gpiocdev, [`polled`] linux-embedded-hal, [`can`] socketcan, [`serial`]
 //! tokio-serial. A port that fails is closed by its owner and opened again after a while; no door retries by itself.
 
+mod interrupts;
 mod ports;
 
 pub mod can;

@@ -54,6 +54,8 @@ pub enum EdgeSource {
 pub struct EdgeWish {
     /// Which line.
     pub pin: Pin,
+    /// The second line of an encoder, in the same request; both edges of both are asked for then.
+    pub second: Option<Pin>,
     /// A free line to ask for beside it, so that merged interrupts show; found by itself when `None`.
     pub audit_pin: Option<Pin>,
     /// Who sees the edges.
@@ -96,7 +98,8 @@ impl Doors {
     /// Opens a pin. Blocking from here on: use it in a thread.
     pub fn edges(&self, wish: &EdgeWish) -> Result<EdgePort, BoardError> {
         if let Some(vehicle) = &self.vehicle {
-            let wheel = simulated::SimulatedEdges::new(vehicle.clone(), wish.edges, wish.pulses_per_metre);
+            let lines = if wish.second.is_some() { 2 } else { 1 };
+            let wheel = simulated::SimulatedEdges::new(vehicle.clone(), wish.edges, lines, wish.pulses_per_metre);
             return Ok(Box::new(wheel));
         }
         let (label, offset) = line_of(&wish.pin.at)?;
@@ -106,7 +109,14 @@ impl Doors {
         }
         let mut lines =
             vec![LineRequest { offset, edges: wish.edges, bias: wish.bias, name: wish.pin.written.clone() }];
-        lines.extend(self.spare(wish, &label, offset));
+        match &wish.second {
+            Some(second) => {
+                let (_, offset) = line_of(&second.at)?;
+                lines.push(LineRequest { offset, edges: wish.edges, bias: wish.bias, name: second.written.clone() });
+                return Ok(Box::new(Told(GpioCapture::open(&label, &lines, &consumer)?)));
+            }
+            None => lines.extend(self.spare(wish, &label, offset)),
+        }
         Ok(Box::new(Told(open_auditing(&label, &mut lines, &consumer)?)))
     }
 
@@ -194,6 +204,10 @@ where
 
     fn next_batch(&mut self, timeout: Duration, edges: &mut Vec<Edge>) -> Result<(), BoardError> {
         Ok(self.0.next_batch(timeout, edges)?)
+    }
+
+    fn interrupts(&mut self) -> Option<u64> {
+        self.0.interrupts()
     }
 
     fn stamp_source(&self) -> StampSource {

@@ -133,7 +133,9 @@ impl Vehicle {
 pub struct SimulatedEdges {
     vehicle: Arc<Vehicle>,
     edges: EdgeSelect,
-    /// Edges a metre: twice the pulses with both.
+    /// Two for an encoder: the second line follows the first by a quarter of a period.
+    lines: u64,
+    /// Edges a metre of all lines: twice the pulses with both, four times with two lines.
     edges_per_metre: f64,
     /// Index of the next edge; its sequence number is one more.
     next: u64,
@@ -142,16 +144,16 @@ pub struct SimulatedEdges {
 }
 
 impl SimulatedEdges {
-    /// The wheel of `vehicle` with so many pulses a metre, from now on.
-    pub fn new(vehicle: Arc<Vehicle>, edges: EdgeSelect, pulses_per_metre: f64) -> Self {
-        Self::starting_at(vehicle, edges, pulses_per_metre, SystemClock.now())
+    /// The wheel of `vehicle` with so many pulses a metre on each of one or two lines, from now on.
+    pub fn new(vehicle: Arc<Vehicle>, edges: EdgeSelect, lines: u64, pulses_per_metre: f64) -> Self {
+        Self::starting_at(vehicle, edges, lines, pulses_per_metre, SystemClock.now())
     }
 
-    fn starting_at(vehicle: Arc<Vehicle>, edges: EdgeSelect, pulses_per_metre: f64, now: BootNs) -> Self {
+    fn starting_at(vehicle: Arc<Vehicle>, edges: EdgeSelect, lines: u64, pulses_per_metre: f64, now: BootNs) -> Self {
         let per_pulse = if edges == EdgeSelect::Both { 2.0 } else { 1.0 };
-        let edges_per_metre = (pulses_per_metre * per_pulse).max(1e-6);
+        let edges_per_metre = (pulses_per_metre * per_pulse * lines as f64).max(1e-6);
         let next = (vehicle.way(now) * edges_per_metre) as u64 + 1;
-        let mut wheel = Self { vehicle, edges, edges_per_metre, next, next_t: now, last_t: now };
+        let mut wheel = Self { vehicle, edges, lines, edges_per_metre, next, next_t: now, last_t: now };
         wheel.next_t = wheel.time_of(next);
         wheel
     }
@@ -165,7 +167,7 @@ impl SimulatedEdges {
     fn kind(&self, index: u64) -> EdgeKind {
         match self.edges {
             EdgeSelect::Falling => EdgeKind::Falling,
-            EdgeSelect::Both if index % 2 == 1 => EdgeKind::Falling,
+            EdgeSelect::Both if index / self.lines % 2 == 1 => EdgeKind::Falling,
             _ => EdgeKind::Rising,
         }
     }
@@ -192,7 +194,9 @@ impl SimulatedEdges {
         // Jitter never turns two edges round: the kernel keeps their order.
         self.last_t = self.last_t.max(self.next_t);
         let seqno = self.next as u32;
-        let edge = Edge { t: self.last_t, line: 0, kind: self.kind(self.next), seqno, line_seqno: seqno };
+        let line_seqno = (self.next / self.lines) as u32;
+        let line = (self.next % self.lines) as usize;
+        let edge = Edge { t: self.last_t, line, kind: self.kind(self.next), seqno, line_seqno };
         edges.push(edge);
         if faults.duplicate > 0.0 && self.vehicle.dice(self.next, 3).f64() < faults.duplicate {
             self.last_t = BootNs(self.last_t.0 + 4_000);
@@ -355,7 +359,7 @@ mod tests {
     }
 
     fn edges(faults: Faults, until: f64) -> Vec<Edge> {
-        let mut wheel = SimulatedEdges::starting_at(vehicle(faults), EdgeSelect::Rising, 24.18, at(0.0));
+        let mut wheel = SimulatedEdges::starting_at(vehicle(faults), EdgeSelect::Rising, 1, 24.18, at(0.0));
         let mut edges = Vec::new();
         for i in 1..=(until * 100.0) as u64 {
             wheel.take_until(at(i as f64 / 100.0), &mut edges);
@@ -389,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_stalled_reader_loses_the_oldest_and_the_hole_shows() {
-        let mut wheel = SimulatedEdges::starting_at(vehicle(Faults::default()), EdgeSelect::Rising, 2418.0, at(0.0));
+        let mut wheel = SimulatedEdges::starting_at(vehicle(Faults::default()), EdgeSelect::Rising, 1, 2418.0, at(0.0));
         let mut edges = Vec::new();
         wheel.take_until(at(0.1), &mut edges);
         let before = edges.last().unwrap().seqno;

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use speedwell::{
-    board::{Board, LineSettings, Parity},
+    board::{Board, LineSettings, Parity, Pin},
     config::{
         Config, Confirm, Encoding, HallSensor, J1939Signal, PulseSource, Sensor, SensorKind, WhenFull, polled_limit_hz,
         significant,
@@ -169,12 +169,17 @@ fn signal(signal: &J1939Signal) -> String {
 }
 
 fn pin(hall: &HallSensor, board: &Board) -> String {
-    let known = board.pin_at(&hall.pin.at);
-    let line = known.and_then(|p| p.line.clone()).unwrap_or_else(|| hall.pin.written.clone());
-    let header =
-        known.and_then(|p| p.at.clone()).filter(|at| *at != line).map_or(String::new(), |at| format!(" ({at})"));
+    let named = |pin: &Pin| {
+        let known = board.pin_at(&pin.at);
+        let line = known.and_then(|p| p.line.clone()).unwrap_or_else(|| pin.written.clone());
+        let at = known.and_then(|p| p.at.clone()).filter(|at| *at != line);
+        at.map_or(line.clone(), |at| format!("{line} ({at})"))
+    };
     let beside = hall.audit_pin.as_ref().map_or(String::new(), |p| format!(" with {} beside it", p.written));
-    format!("{line}{header}: {}{beside}", hall.pin.at)
+    match &hall.second {
+        Some(second) => format!("{} and {}: {} and {}", named(&hall.pin), named(second), hall.pin.at, second.at),
+        None => format!("{}: {}{beside}", named(&hall.pin), hall.pin.at),
+    }
 }
 
 /// Pulses a metre in the other ways people know it, the frequency at a speed to compare with, and whether it will do.
@@ -269,6 +274,10 @@ front-wheel  GPIO17 (P11): pinctrl-bcm2711 line 17 with GPIO26 beside it, report
              24.18 pulses/m, 24181/km, 48 a turn of 1.985 m
              at 50 km/h you should see 335.9 Hz
              at most 873.2 edges/s, at 130 km/h: OK for GPIO edges
+drum         GPIO23 (P16) and GPIO24 (P18): pinctrl-bcm2711 line 23 and pinctrl-bcm2711 line 24, reports 10 Hz
+             200 pulses/m, 200000/km, 100 a turn of 0.5 m
+             at 50 km/h you should see 2778 Hz
+             at most 1600 edges/s, at 7.2 km/h: OK for GPIO edges
 ecu-speed    CAN can0, reports 10 Hz
              wheel-based speed, SPN 84; no value after 500 ms of silence
 car-speed    CAN can1, asks every control unit at 2 Hz

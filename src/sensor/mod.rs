@@ -195,6 +195,11 @@ pub trait EdgeCapture: Send {
     type Error: std::error::Error + Send + Sync + 'static;
     /// Waits at most `timeout` and appends what came, in order, to `edges` without allocating when it has room.
     fn next_batch(&mut self, timeout: Duration, edges: &mut Vec<Edge>) -> Result<(), Self::Error>;
+    /// Interrupts of the lines since the capture was opened, where somebody else counts them too: a third count beside the
+    /// events and their sequence numbers. `None` where nobody does.
+    fn interrupts(&mut self) -> Option<u64> {
+        None
+    }
     /// Who stamps.
     fn stamp_source(&self) -> StampSource;
     /// The highest edge rate, Hz, that is worth believing; `None` when the kernel's stamps set no such limit.

@@ -33,6 +33,10 @@ pub struct HallSensor {
     pub pulses_per_metre: f64,
     /// Pulses a turn of the part the teeth are on, for the tooth table; `None` when not known.
     pub pulses_per_turn: Option<u32>,
+    /// Teeth in a row that are left out once a turn.
+    pub missing_teeth: u32,
+    /// Learn where each tooth lies.
+    pub learn_teeth: bool,
     /// Metres a turn of the wheel; `None` when not known.
     pub circumference: Option<f64>,
     /// Relative standard uncertainty of `pulses_per_metre`; 0 when not told.
@@ -47,8 +51,14 @@ pub struct HallSensor {
     pub zero_below: f64,
     /// Report turns a minute too.
     pub rotational_speed: bool,
-    /// Report the way since the start too.
+    /// Report the way too.
     pub distance: bool,
+    /// The second line of an encoder.
+    pub second: Option<Pin>,
+    /// Report the direction too; needs a second line.
+    pub direction: bool,
+    /// Report what was lost, put back and refused, when it changes.
+    pub counters: bool,
 }
 
 /// Who sees the edges.
@@ -87,7 +97,11 @@ pub enum Bias {
 impl HallSensor {
     /// Edges a pulse.
     pub fn edges_per_pulse(&self) -> u32 {
-        if self.edges == Edges::Both { 2 } else { 1 }
+        match (&self.second, self.edges) {
+            (Some(_), _) => 4,
+            (None, Edges::Both) => 2,
+            (None, _) => 1,
+        }
     }
 
     /// Edges a second at the highest speed.
@@ -103,12 +117,17 @@ impl HallSensor {
         let interval = board::polled::POLL_INTERVAL;
         let defaults = WheelOptions::default();
         WheelOptions {
-            edges: match self.edges {
-                Edges::Rising => hall::Edges::Rising,
-                Edges::Falling => hall::Edges::Falling,
-                Edges::Both => hall::Edges::Both,
+            edges: match (&self.second, self.edges) {
+                (Some(_), _) => hall::Edges::Quadrature,
+                (None, Edges::Rising) => hall::Edges::Rising,
+                (None, Edges::Falling) => hall::Edges::Falling,
+                (None, Edges::Both) => hall::Edges::Both,
             },
             pulses_per_metre: self.pulses_per_metre,
+            missing_teeth: self.missing_teeth,
+            learn_teeth: self.learn_teeth,
+            direction: self.direction,
+            trusted_rate: polled.then(polled_limit_hz),
             pulses_per_turn: self.pulses_per_turn,
             max_speed: self.max_speed,
             report: self.report,
@@ -120,7 +139,7 @@ impl HallSensor {
             calibration_uncertainty: self.calibration_uncertainty,
             rotational_speed: self.rotational_speed,
             distance: self.distance,
-            // Every request has a second line that stays still, so the request's numbers count this one alone.
+            // Every request has this sensor's lines and one that stays still, so its numbers count this sensor alone.
             request_audit: true,
             ..defaults
         }
@@ -130,12 +149,14 @@ impl HallSensor {
     pub fn wish(&self, name: &str) -> EdgeWish {
         EdgeWish {
             pin: self.pin.clone(),
+            second: self.second.clone(),
             audit_pin: self.audit_pin.clone(),
             source: match self.source {
                 PulseSource::Edges => EdgeSource::Interrupt,
                 PulseSource::Polled => EdgeSource::Polled,
             },
             edges: match self.edges {
+                _ if self.second.is_some() => EdgeSelect::Both,
                 Edges::Rising => EdgeSelect::Rising,
                 Edges::Falling => EdgeSelect::Falling,
                 Edges::Both => EdgeSelect::Both,
@@ -168,12 +189,48 @@ pub(super) fn read(
     let source = walk.choice(section, "source", &sources).unwrap_or(PulseSource::Edges);
     let edges = [("rising", Edges::Rising), ("falling", Edges::Falling), ("both", Edges::Both)];
     let edges = walk.choice(section, "edges", &edges).unwrap_or(Edges::Rising);
+    let common = common(walk, section, pin);
+    let missing_teeth = missing_teeth(walk, section);
+    let sensor = HallSensor { audit_pin, source, edges, missing_teeth: missing_teeth?, ..common? };
+    rate(walk, section, &sensor, board, claims);
+    Some(sensor)
+}
+
+/// `kind = "encoder"`: two lines a quarter of a period apart, from which the direction comes.
+pub(super) fn read_encoder(
+    walk: &mut Walk<'_>,
+    section: &Section<'_>,
+    board: Option<&Board>,
+    claims: &mut Claims,
+) -> Option<HallSensor> {
+    let mut line = |walk: &mut Walk<'_>, key: &str, what: &str| {
+        let spot = if pins::bare(walk, section, key) { None } else { walk.required_text(section, key, what) };
+        spot.and_then(|spot| pins::pin(walk, &spot, board, claims).map(|pin| (spot, pin)))
+    };
+    let first = line(walk, "pin-a", "where line A is connected, as pin-a = \"GPIO17\"");
+    let second = line(walk, "pin-b", "where line B is connected, as pin-b = \"GPIO27\"");
+    let common = common(walk, section, first.map(|(_, pin)| pin));
+    let direction = walk.flag(section, "direction").unwrap_or(true);
+    let (common, (spot, second)) = (common?, second?);
+    if let Some(board) = board
+        && board.chip_label(&common.pin.at) != board.chip_label(&second.at)
+    {
+        // Only within one request does the kernel keep the order of their edges.
+        walk.wrong(&spot, format!("{:?} is on another chip than pin-a: both lines have to be on one", spot.value));
+        return None;
+    }
+    let sensor = HallSensor { second: Some(second), direction, ..common };
+    rate(walk, section, &sensor, board, claims);
+    Some(sensor)
+}
+
+/// What a hall sensor and an encoder have in common.
+fn common(walk: &mut Walk<'_>, section: &Section<'_>, pin: Option<Pin>) -> Option<HallSensor> {
     let biases =
         [("pull-up", Bias::PullUp), ("pull-down", Bias::PullDown), ("none", Bias::None), ("as-is", Bias::AsIs)];
     let bias = walk.choice(section, "bias", &biases).unwrap_or(Bias::AsIs);
     let calibration = calibration::read(walk, section);
     let max = walk.quantity(section, "max-speed", Dimension::Speed, ("0.1 m/s", "1000 km/h"));
-    let max_speed = max.as_ref().map_or(DEFAULT_MAX_SPEED, |spot| spot.value);
     let report = walk.period(section, "report", REPORT).unwrap_or(DEFAULT_REPORT);
     let zero_below =
         walk.quantity(section, "zero-below", Dimension::Speed, ("0.001 m/s", "5 m/s")).map_or(0.1, |s| s.value);
@@ -183,29 +240,56 @@ pub(super) fn read(
     if rotational_speed && !section.has("pulses-per-turn") {
         walk.missing(section, "pulses-per-turn", "rotational-speed cannot be told without it");
     }
+    let learn_teeth = walk.flag(section, "learn-teeth").unwrap_or(true);
     let distance = walk.flag(section, "distance").unwrap_or(false);
+    let counters = walk.flag(section, "counters").unwrap_or(true);
     let calibration = calibration?;
-    let sensor = HallSensor {
+    Some(HallSensor {
         calibration_uncertainty: calibration.uncertainty,
         max_acceleration: max_acceleration.map_or(DEFAULT_MAX_ACCELERATION, |spot| spot.value),
         rotational_speed,
         distance,
+        counters,
+        learn_teeth,
+        missing_teeth: 0,
         pin: pin?,
-        audit_pin,
-        source,
-        edges,
+        second: None,
+        direction: false,
+        audit_pin: None,
+        source: PulseSource::Edges,
+        edges: Edges::Rising,
         bias,
         pulses_per_metre: calibration.pulses_per_metre,
         pulses_per_turn: calibration.pulses_per_turn,
         circumference: calibration.circumference,
-        max_speed,
+        max_speed: max.map_or(DEFAULT_MAX_SPEED, |spot| spot.value),
         report,
         zero_below,
-    };
-    let rate_spot = max.map(|m| Spot { value: (), span: m.span, path: m.path });
-    rate(walk, section, &sensor, rate_spot, board, claims);
-    Some(sensor)
+    })
 }
+
+/// Teeth in a row that are left out; fewer than there are places for.
+fn missing_teeth(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<u32> {
+    let Some(spot) = walk.whole(section, "missing-teeth", 0..MISSING_END) else {
+        return if section.has("missing-teeth") { None } else { Some(0) };
+    };
+    let places = walk.whole(section, "pulses-per-turn", 1..100_001).map(|places| places.value);
+    match places {
+        _ if spot.value == 0 => Some(0),
+        None => {
+            walk.missing(section, "pulses-per-turn", "with missing-teeth it counts every place of a turn: 60 for 60-2");
+            None
+        }
+        Some(places) if spot.value + 1 >= places => {
+            walk.wrong(&spot, format!("{} of {places} places left out leave no wheel", spot.value));
+            None
+        }
+        Some(_) => Some(spot.value as u32),
+    }
+}
+
+/// More teeth in a row than any pattern leaves out.
+const MISSING_END: u64 = 33;
 
 /// 200 km/h: faster than what most sensors are on, slow enough for every board with an ordinary wheel.
 const DEFAULT_MAX_SPEED: f64 = 200.0 / 3.6;
@@ -214,17 +298,10 @@ const DEFAULT_MAX_SPEED: f64 = 200.0 / 3.6;
 const DEFAULT_MAX_ACCELERATION: f64 = 40.0;
 
 /// Is the highest edge rate one that arrives whole?
-fn rate(
-    walk: &mut Walk<'_>,
-    section: &Section<'_>,
-    sensor: &HallSensor,
-    max: Option<Spot<()>>,
-    board: Option<&Board>,
-    claims: &mut Claims,
-) {
+fn rate(walk: &mut Walk<'_>, section: &Section<'_>, sensor: &HallSensor, board: Option<&Board>, claims: &mut Claims) {
     let Some(board) = board else { return };
-    let (spot, default) = match max {
-        Some(spot) => (spot, ""),
+    let (spot, default) = match section.value("max-speed") {
+        Some(spot) => (Spot { value: (), span: spot.span, path: spot.path }, ""),
         None => (Spot { value: (), span: section.span.clone(), path: section.key("max-speed") }, " (default)"),
     };
     let hz = sensor.max_edge_rate_hz();

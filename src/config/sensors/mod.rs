@@ -156,6 +156,12 @@ const KINDS: &[Kind] = &[
         read: |walk, section, board, claims| hall::read(walk, section, board, claims).map(SensorKind::Hall),
     },
     Kind {
+        word: "encoder",
+        home: "sensors of kind = \"encoder\"",
+        keys: keys::ENCODER,
+        read: |walk, section, board, claims| hall::read_encoder(walk, section, board, claims).map(SensorKind::Hall),
+    },
+    Kind {
         word: "j1939",
         home: "sensors of kind = \"j1939\"",
         keys: keys::J1939,

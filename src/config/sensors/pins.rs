@@ -59,13 +59,19 @@ fn no_pin(walk: &mut Walk<'_>, spot: &Spot<String>, board: &Board, problem: &NoP
 /// storage or to the wireless network.
 pub(in crate::config) fn give_audit_pins(sensors: &mut [Sensor], board: &Board) {
     let halls = |s: &Sensor| match &s.kind {
-        SensorKind::Hall(hall) => vec![Some(hall.pin.at.clone()), hall.audit_pin.as_ref().map(|p| p.at.clone())],
+        SensorKind::Hall(hall) => [Some(&hall.pin), hall.second.as_ref(), hall.audit_pin.as_ref()]
+            .map(|pin| pin.map(|pin| pin.at.clone()))
+            .to_vec(),
         _ => Vec::new(),
     };
     let mut taken: Vec<PinAt> = sensors.iter().flat_map(halls).flatten().collect();
     for sensor in sensors {
         let SensorKind::Hall(hall) = &mut sensor.kind else { continue };
-        if hall.audit_pin.is_some() || hall.source == PulseSource::Polled || board.kind == BoardKind::Simulated {
+        if hall.audit_pin.is_some()
+            || hall.second.is_some()
+            || hall.source == PulseSource::Polled
+            || board.kind == BoardKind::Simulated
+        {
             continue;
         }
         hall.audit_pin = board.spare_pin(&hall.pin.at, &taken);
