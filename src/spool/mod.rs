@@ -15,6 +15,7 @@ mod flat;
 mod generation;
 mod handle;
 mod home;
+mod lazy;
 mod manifests;
 mod marks;
 mod memory;
@@ -24,6 +25,7 @@ mod stats;
 mod store;
 mod syncing;
 mod tally;
+mod thin;
 mod writer;
 
 pub use chunk::MAX_RECORD;
