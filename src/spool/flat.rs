@@ -28,6 +28,12 @@ impl Flat {
         Ok(Self { file, index })
     }
 
+    /// Number of the last record.
+    pub(super) fn last(&self) -> Option<Seq> {
+        let (_, found) = self.index.last_key_value()?;
+        Chunk::parse(&self.read(found)?).map(|chunk| chunk.last())
+    }
+
     /// What lies at `seq`. What cannot be read is a hole.
     pub(super) fn at(&self, seq: Seq) -> At {
         if let Some((_, found)) = self.index.range(..=seq).next_back()

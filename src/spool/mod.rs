@@ -20,6 +20,7 @@ mod manifests;
 mod marks;
 mod memory;
 mod options;
+mod reader;
 mod salvage;
 mod stats;
 mod store;
@@ -32,6 +33,7 @@ pub use chunk::MAX_RECORD;
 pub use error::{Confirmed, OpenError, SpoolError};
 pub use handle::Spool;
 pub use options::{Options, WhenFull};
+pub use reader::{GenerationInfo, Reader};
 pub use stats::{Opened, Place, Stats};
 pub use store::Stored;
 
