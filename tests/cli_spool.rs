@@ -111,7 +111,7 @@ async fn a_spool_is_told_checked_and_exported_without_a_byte_of_it_changing() {
     let (code, out, _) = run(&["export", "--format", "json", "--from", "3"], dir.path());
     assert_eq!((code, out.lines().count()), (0, 29_999));
     let wanted = format!(
-        r#"{{"seq":3,"kind":"sample","boot":1,"boot_ns":2000000000,"utc":"2026-01-01T00:00:01Z","sensor":"front-wheel","what":"speed","value":12.345,"unit":"m/s","uncertainty":{u},"quality":"good"}}"#
+        r#"{{"seq":3,"kind":"sample","boot":1,"boot_ns":2000000000,"utc":"2026-01-01T00:00:01Z","sensor":"front-wheel","what":"speed","value":12.345,"unit":"m/s","uncertainty":{u:e},"quality":"good"}}"#
     );
     assert_eq!(out.lines().next(), Some(wanted.as_str()));
     assert_eq!(everything(dir.path()), before, "nothing was written");
