@@ -16,11 +16,13 @@ mod boards;
 mod check;
 mod decode;
 mod exit;
+mod export;
 mod gpio;
 mod lines;
 mod probe;
 mod replay;
 mod run;
+mod spool;
 mod storage;
 mod summary;
 mod watch;
@@ -42,6 +44,7 @@ enum Command {
     Watch(watch::WatchArgs),
     Decode(decode::DecodeArgs),
     Replay(replay::ReplayArgs),
+    Spool(spool::SpoolArgs),
 }
 
 /// Which configuration, and where boards are described: for every subcommand that reads a configuration.
@@ -105,5 +108,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Watch(args) => watch::run(args),
         Command::Decode(args) => decode::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Spool(args) => spool::run(args),
     }
 }

@@ -29,15 +29,20 @@ pub(super) fn summary(config: &Config) -> String {
     let full = match spool.when_full {
         WhenFull::DropOldest => "then the oldest go",
         WhenFull::DropNewest => "then nothing more is taken",
+        WhenFull::Thin => "then the oldest are thinned",
     };
     let mut text = format!("gateway  {} on {} ({})\n", gateway.id, gateway.board.title, gateway.board.name);
     let host = if broker.host.contains(':') { format!("[{}]", broker.host) } else { broker.host.clone() };
     text += &format!("broker   {scheme}://{host}:{}, {confirmed}, {encoding}\n", broker.port);
     text += &format!(
-        "spool    {}, at most {}, {full}; safe on disk every {}\n\n",
+        "spool    {}, at most {}, {full}; {}{}\n\n",
         spool.directory.display(),
         bytes(spool.max_size),
-        duration(spool.commit_every)
+        match spool.lazy {
+            Some(lazy) => format!("written when not confirmed within {}", duration(lazy)),
+            None => format!("safe on disk every {}", duration(spool.commit_every)),
+        },
+        spool.max_age.map_or_else(String::new, |age| format!("; given up at an age of {}", duration(age)))
     );
     let width = config.sensors.iter().map(|s| s.name.len()).max().unwrap_or(0);
     for sensor in &config.sensors {

@@ -23,7 +23,8 @@ pub(super) const BROKER: &[&str] = &[
     "live",
 ];
 
-pub(super) const SPOOL: &[&str] = &["directory", "max-size", "keep-free", "commit-every", "when-full"];
+pub(super) const SPOOL: &[&str] =
+    &["directory", "max-size", "keep-free", "commit-every", "lazy", "max-age", "when-full"];
 
 pub(super) const LOG: &[&str] = &["level"];
 

@@ -153,8 +153,13 @@ pub struct Spool {
     pub max_size: u64,
     /// Bytes of the disk left to others.
     pub keep_free: u64,
-    /// What a power cut can take, at most.
+    /// What a power cut can take, at most; see `lazy`.
     pub commit_every: Duration,
+    /// How long a record may wait in memory for its confirmation before it is written; this is what a power cut can
+    /// take then. `None`: everything is written.
+    pub lazy: Option<Duration>,
+    /// How old a record may become without being confirmed. `None`: as old as there is room for.
+    pub max_age: Option<Duration>,
     /// What goes when it is full.
     pub when_full: WhenFull,
 }
@@ -166,6 +171,8 @@ pub enum WhenFull {
     DropOldest,
     /// What is measured from now on.
     DropNewest,
+    /// All but one sample a second of each channel of the oldest; then the oldest records.
+    Thin,
 }
 
 /// `[log]`: what is told in the journal.

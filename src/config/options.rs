@@ -1,5 +1,7 @@
 //! The configuration as the options of the rooms.
 
+use std::time::Duration;
+
 use super::{Config, Confirm, Encoding, MqttVersion, Secret, WhenFull};
 use crate::{spool, uplink};
 
@@ -13,7 +15,11 @@ impl Config {
             when_full: match self.spool.when_full {
                 WhenFull::DropOldest => spool::WhenFull::DropOldest,
                 WhenFull::DropNewest => spool::WhenFull::DropNewest,
+                WhenFull::Thin => spool::WhenFull::Thin,
             },
+            // A record that still gathers, for a second at most, is in memory too.
+            lazy: self.spool.lazy.map(|lazy| lazy.saturating_sub(self.spool.commit_every.min(Duration::from_secs(1)))),
+            max_age: self.spool.max_age,
             fallback_to_memory: true,
             ..spool::Options::new(&self.spool.directory)
         }

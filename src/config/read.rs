@@ -255,6 +255,8 @@ fn topic_prefix(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<String> {
 fn spool(walk: &mut Walk<'_>, section: &Section<'_>, paths: &Paths) -> Spool {
     walk.unknown_keys(section, &[]);
     const MIB: u64 = 1024 * 1024;
+    let choices =
+        [("drop-oldest", WhenFull::DropOldest), ("drop-newest", WhenFull::DropNewest), ("thin", WhenFull::Thin)];
     Spool {
         directory: paths.path(walk, section, "directory").unwrap_or_else(|| "/var/lib/speedwell/spool".into()),
         max_size: walk.bytes(section, "max-size", ("32 MiB", "1024 GiB")).unwrap_or(2048 * MIB),
@@ -262,21 +264,16 @@ fn spool(walk: &mut Walk<'_>, section: &Section<'_>, paths: &Paths) -> Spool {
         commit_every: walk
             .time(section, "commit-every", ("50 ms", "60 s"))
             .unwrap_or(std::time::Duration::from_secs(1)),
-        when_full: when_full(walk, section),
+        lazy: lazy(walk, section),
+        max_age: walk.time(section, "max-age", ("1 h", "87600 h")),
+        when_full: walk.choice(section, "when-full", &choices).unwrap_or(WhenFull::DropOldest),
     }
 }
 
-fn when_full(walk: &mut Walk<'_>, section: &Section<'_>) -> WhenFull {
-    if let Some(spot) = section.value("when-full")
-        && spot.value.as_str() == Some("thin")
-    {
-        walk.wrong(&spot, "\"thin\" is not available in this version")
-            .allowed("drop-oldest, drop-newest")
-            .note("drop-oldest keeps what is newest, drop-newest what is oldest; either way the gap is told");
-        return WhenFull::DropOldest;
-    }
-    let choices = [("drop-oldest", WhenFull::DropOldest), ("drop-newest", WhenFull::DropNewest)];
-    walk.choice(section, "when-full", &choices).unwrap_or(WhenFull::DropOldest)
+/// The bound of `lazy`, or "off".
+fn lazy(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<std::time::Duration> {
+    let off = section.value("lazy").is_some_and(|spot| spot.value.as_str() == Some("off"));
+    if off { None } else { walk.time(section, "lazy", ("2 s", "10 min")) }
 }
 
 fn log(walk: &mut Walk<'_>, section: &Section<'_>) -> Log {

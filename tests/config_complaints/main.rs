@@ -473,18 +473,30 @@ gateway.toml:8:14: broker.client-key: means nothing without TLS
 }
 
 #[test]
-fn thinning_is_refused_with_a_clear_word() {
+fn bounds_of_the_spool_out_of_their_range_are_told_with_what_is_allowed() {
     complains(
-        &format!("{HEAD}[spool]\nwhen-full = \"thin\"\n{SENSOR}"),
+        &format!("{HEAD}[spool]\nlazy = \"1 s\"\nmax-age = \"5 min\"\nwhen-full = \"thinn\"\n{SENSOR}"),
         r#"
-gateway.toml:9:13: spool.when-full: "thin" is not available in this version
+gateway.toml:9:8: spool.lazy: "1 s" is out of range
   |
-9 | when-full = "thin"
-  |             ^^^^^^
-  = allowed: drop-oldest, drop-newest
-  = drop-oldest keeps what is newest, drop-newest what is oldest; either way the gap is told
+9 | lazy = "1 s"
+  |        ^^^^^
+  = allowed: 2 s to 10 min
 
-1 mistake in gateway.toml"#,
+gateway.toml:10:11: spool.max-age: "5 min" is out of range
+   |
+10 | max-age = "5 min"
+   |           ^^^^^^^
+   = allowed: 1 h to 87600 h
+
+gateway.toml:11:13: spool.when-full: "thinn" is none of the choices
+   |
+11 | when-full = "thinn"
+   |             ^^^^^^^
+   = allowed: drop-oldest, drop-newest, thin
+   = did you mean `thin`?
+
+3 mistakes in gateway.toml"#,
     );
 }
 
