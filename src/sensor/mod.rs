@@ -15,6 +15,7 @@ pub mod nmea;
 pub mod obd2;
 mod pace;
 mod said;
+pub mod shaft;
 pub mod ubx;
 pub mod unit;
 
