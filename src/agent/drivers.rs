@@ -3,9 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    board::{CanFilter, EdgeWish},
+    board::{CanFilter, EdgeWish, ShaftWish},
     config::{Sensor, SensorKind},
-    estimator::Wheel,
+    estimator::{Shaft, Wheel},
     sensor::{
         ByteSensor, ChannelSpec, EdgeSensor, FrameSensor,
         canopen::{self, CanOpen},
@@ -13,6 +13,7 @@ use crate::{
         j1939::J1939,
         nmea::{self, Nmea},
         obd2::{self, Obd2},
+        shaft::LookSensor,
     },
 };
 
@@ -27,6 +28,8 @@ pub(super) enum Wiring {
     Can { interface: String, filters: Vec<CanFilter>, make: Make<dyn FrameSensor + Send> },
     /// Bytes of a serial port.
     Serial { port: PathBuf, baud: u32, make: Make<dyn ByteSensor + Send> },
+    /// Counts of a chip on I2C or SPI.
+    Shaft { wish: ShaftWish, make: Make<dyn LookSensor + Send> },
 }
 
 /// Whether input comes from a bus or out of a file.
@@ -34,6 +37,8 @@ pub(super) enum Wiring {
 pub(super) enum Origin {
     /// A bus, with the time it arrived.
     Live,
+    /// A file, with the time it arrived.
+    Arrived,
     /// A file, with the time it was true for where the input itself tells it.
     Recorded,
 }
@@ -84,6 +89,10 @@ impl Wiring {
                 let make = move || -> Box<dyn ByteSensor + Send> { Box::new(Nmea::new(options)) };
                 Wiring::Serial { port: nmea.port.clone(), baud: nmea.baud, make: Box::new(make) }
             }
+            SensorKind::Encoder(encoder) => {
+                let options = encoder.options;
+                Wiring::Shaft { wish: encoder.wish.clone(), make: Box::new(move || Box::new(Shaft::new(options))) }
+            }
         }
     }
 
@@ -93,6 +102,7 @@ impl Wiring {
             Wiring::Edges { make, .. } => make().channels().to_vec(),
             Wiring::Can { make, .. } => make().channels().to_vec(),
             Wiring::Serial { make, .. } => make().channels().to_vec(),
+            Wiring::Shaft { make, .. } => make().channels().to_vec(),
         }
     }
 }
@@ -100,7 +110,7 @@ impl Wiring {
 /// The time of a recorded sentence is in the sentence: it has not been on the way.
 fn latency(configured: Duration, origin: Origin) -> Duration {
     match origin {
-        Origin::Live => configured,
+        Origin::Live | Origin::Arrived => configured,
         Origin::Recorded => Duration::ZERO,
     }
 }

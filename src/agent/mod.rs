@@ -17,6 +17,7 @@ mod backoff;
 mod direct;
 mod drivers;
 mod local;
+pub mod record;
 mod recording;
 pub mod replay;
 mod sensors;

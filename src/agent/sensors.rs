@@ -15,10 +15,10 @@ use super::{
     sources::{Outlet, Ticks, run_async, spawn_blocking},
 };
 use crate::{
-    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, raise_priority},
+    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, ShaftWish, raise_priority},
     config::{Config, Sensor as Configured},
     recorder::Source,
-    sensor::{ByteSensor, EdgeSensor, FrameSensor, StampSource},
+    sensor::{ByteSensor, EdgeSensor, FrameSensor, StampSource, shaft::LookSensor},
 };
 
 /// Edges taken from the kernel at once; its own buffer holds at least as many.
@@ -73,6 +73,9 @@ impl Sensors {
                 Wiring::Can { interface, filters, make } => spawn_blocking(outlet, move |outlet| {
                     can(outlet, &doors, (&interface, &filters), report, make().as_mut())
                 }),
+                Wiring::Shaft { wish, make } => {
+                    spawn_blocking(outlet, move |outlet| shaft(outlet, &doors, &wish, report, make().as_mut()))
+                }
                 Wiring::Serial { port, baud, make } => {
                     running.tasks.push(tokio::spawn(run_async(outlet, async move |outlet: &Outlet| {
                         serial(outlet, &doors, (&port, baud), make().as_mut()).await
@@ -156,6 +159,29 @@ fn can(
             sensor.tick(outlet.now(), &mut readings);
         }
         outlet.hand_on(sensor, port.dropped(), &mut readings);
+    }
+    Ok(())
+}
+
+/// Looks at a chip on I2C or SPI until its bus fails or the agent stops.
+fn shaft(
+    outlet: &Outlet,
+    doors: &Doors,
+    wish: &ShaftWish,
+    report: Duration,
+    sensor: &mut (dyn LookSensor + Send),
+) -> Result<(), BoardError> {
+    let mut port = doors.shaft(wish)?;
+    let mut ticks = Ticks::new(report, outlet.now());
+    let mut readings = Vec::new();
+    while !outlet.stopping() {
+        if let Some(look) = port.next(ticks.wait(outlet.now()))? {
+            sensor.on_look(&look, &mut readings);
+        }
+        if ticks.due(outlet.now()) {
+            sensor.tick(outlet.now(), &mut readings);
+        }
+        outlet.hand_on(sensor, 0, &mut readings);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ mod exit;
 mod gpio;
 mod lines;
 mod probe;
+mod record;
 mod replay;
 mod run;
 mod storage;
@@ -41,6 +42,7 @@ enum Command {
     Lines(lines::LinesArgs),
     Watch(watch::WatchArgs),
     Decode(decode::DecodeArgs),
+    Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
 }
 
@@ -104,6 +106,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Lines(args) => lines::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Decode(args) => decode::run(args),
+        Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(args),
     }
 }

@@ -8,7 +8,7 @@ use speedwell::{
         Config, Confirm, Encoding, HallSensor, J1939Signal, PulseSource, Sensor, SensorKind, WhenFull, polled_limit_hz,
         significant,
     },
-    sensor::{canopen, obd2::Target},
+    sensor::{canopen, obd2::Target, shaft::Chip},
 };
 
 /// A speed everybody can drive, to compare a frequency at.
@@ -101,6 +101,26 @@ fn told(sensor: &Sensor, board: &Board) -> Vec<String> {
             vec![
                 format!("CAN {}, node {}, reports {}", canopen.interface, options.node, rate(options.report)),
                 format!("{what} in {}; no value after {} of silence", options.unit.word, duration(options.timeout)),
+            ]
+        }
+        SensorKind::Encoder(encoder) => {
+            let (wish, options) = (&encoder.wish, &encoder.options);
+            let looks = significant(1.0 / wish.every.as_secs_f64());
+            let at = match wish.chip {
+                Chip::As5600 => format!("{:#04x} of {}", wish.address, wish.device.display()),
+                Chip::As5048a | Chip::Ls7366r => wish.device.display().to_string(),
+            };
+            vec![
+                format!(
+                    "{} at {at}, looked at {looks} times a second, reports {}",
+                    wish.chip.word(),
+                    rate(options.report)
+                ),
+                format!(
+                    "{} counts a turn, at most {} turns/s",
+                    options.counts_per_turn,
+                    significant(options.max_turns)
+                ),
             ]
         }
         SensorKind::Nmea(nmea) => vec![

@@ -110,6 +110,58 @@ pub(super) const CANOPEN: &[&str] = &[
 
 pub(super) const NMEA: &[&str] = &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "position"];
 
+pub(super) const AS5600: &[&str] = &[
+    "name",
+    "kind",
+    "bus",
+    "address",
+    "circumference",
+    "tyre",
+    "gear-ratio",
+    "calibration-uncertainty",
+    "max-speed",
+    "looks",
+    "reversed",
+    "report",
+    "rotational-speed",
+    "angle",
+    "direction",
+];
+
+pub(super) const AS5048A: &[&str] = &[
+    "name",
+    "kind",
+    "bus",
+    "circumference",
+    "tyre",
+    "gear-ratio",
+    "calibration-uncertainty",
+    "max-speed",
+    "looks",
+    "reversed",
+    "report",
+    "rotational-speed",
+    "angle",
+    "direction",
+];
+
+pub(super) const LS7366R: &[&str] = &[
+    "name",
+    "kind",
+    "bus",
+    "pulses-per-turn",
+    "circumference",
+    "tyre",
+    "gear-ratio",
+    "calibration-uncertainty",
+    "max-speed",
+    "looks",
+    "reversed",
+    "report",
+    "rotational-speed",
+    "direction",
+];
+
 /// Of a sensor whose kind is missing or unknown.
 pub(super) const ANY_SENSOR: &[&str] = &["name", "kind"];
 
@@ -151,4 +203,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("sensor dbc", DBC),
     ("sensor canopen", CANOPEN),
     ("sensor nmea", NMEA),
+    ("sensor as5600", AS5600),
+    ("sensor as5048a", AS5048A),
+    ("sensor ls7366r", LS7366R),
 ];

@@ -29,9 +29,10 @@ mod walk;
 
 pub use crate::sensor::j1939::Signal as J1939Signal;
 pub use complaint::{Complaint, Complaints, Place};
+pub use quantity::{parse_bytes, parse_time};
 pub use sensors::{
-    Bias, CanOpenSensor, DbcSensor, Edges, HallSensor, J1939Sensor, MAX_SENSOR_NAME, MAX_SENSORS, NmeaSensor,
-    Obd2Sensor, PulseSource, polled_limit_hz,
+    Bias, CanOpenSensor, DbcSensor, Edges, EncoderSensor, HallSensor, J1939Sensor, MAX_SENSOR_NAME, MAX_SENSORS,
+    NmeaSensor, Obd2Sensor, PulseSource, polled_limit_hz,
 };
 pub use show::significant;
 
@@ -214,6 +215,8 @@ pub enum SensorKind {
     CanOpen(CanOpenSensor),
     /// A GNSS receiver.
     Nmea(NmeaSensor),
+    /// A shaft with an encoder on I2C or SPI.
+    Encoder(EncoderSensor),
 }
 
 impl SensorKind {
@@ -226,6 +229,7 @@ impl SensorKind {
             SensorKind::Dbc(sensor) => sensor.options.report,
             SensorKind::CanOpen(sensor) => sensor.options.report,
             SensorKind::Nmea(sensor) => sensor.report,
+            SensorKind::Encoder(sensor) => sensor.options.report,
         }
     }
 }

@@ -311,9 +311,7 @@ impl Sensor for Shaft {
                     let value = f64::from(if rate.still { 0 } else { self.direction });
                     Reading { channel, t: rate.t, value: Ok(Value { value, uncertainty: 0.0, quality: Quality::Good }) }
                 }
-                (None, Some(rate), quantity, _) => {
-                    Reading { channel, t: rate.t, value: self.value(quantity, rate) }
-                }
+                (None, Some(rate), quantity, _) => Reading { channel, t: rate.t, value: self.value(quantity, rate) },
                 // The first look of a window: there is no speed of one point, and nothing is wrong.
                 _ => continue,
             };

@@ -71,8 +71,7 @@ pub enum Health {
 
 impl Health {
     /// Every one there is, for reading a recording.
-    pub const ALL: [Health; 5] =
-        [Health::Good, Health::NoMagnet, Health::TooWeak, Health::TooStrong, Health::Invalid];
+    pub const ALL: [Health; 5] = [Health::Good, Health::NoMagnet, Health::TooWeak, Health::TooStrong, Health::Invalid];
 
     /// The word for it in a recording.
     pub fn name(self) -> &'static str {
