@@ -101,7 +101,7 @@ impl<R: BufRead> Recording for TimedBytes<R> {
 
 fn bytes(digits: &str) -> Result<Vec<u8>, String> {
     let bad = || format!("bytes are {}, not pairs of hexadecimal digits", shown(digits));
-    if digits.len() % 2 != 0 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !digits.len().is_multiple_of(2) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(bad());
     }
     if digits.len() > 2 * BYTES_MAX {

@@ -47,7 +47,7 @@ impl<S: SpiDevice> As5048a<S> {
     fn read(&mut self, address: u16) -> Result<u16, ChipError<S::Error>> {
         self.frame(READ | address)?;
         let answer = self.frame(NOTHING)?;
-        if answer.count_ones() % 2 != 0 {
+        if !answer.count_ones().is_multiple_of(2) {
             return Err(ChipError::Damaged("an answer with the wrong parity"));
         }
         if answer & ERROR != 0 {
@@ -59,7 +59,7 @@ impl<S: SpiDevice> As5048a<S> {
 }
 
 fn with_parity(command: u16) -> u16 {
-    if command.count_ones() % 2 == 0 { command } else { command | PARITY }
+    if command.count_ones().is_multiple_of(2) { command } else { command | PARITY }
 }
 
 impl<S: SpiDevice> ShaftChip for As5048a<S> {
