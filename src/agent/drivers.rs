@@ -3,9 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    board::{CanFilter, EdgeWish, LineSettings},
+    board::{CanFilter, EdgeWish, LineSettings, ShaftWish},
     config::{Sensor, SensorKind},
-    estimator::Wheel,
+    estimator::{Shaft, Wheel},
     sensor::{
         ByteSensor, ChannelSpec, EdgeSensor, FrameSensor, Sensor as _,
         canopen::{self, CanOpen},
@@ -16,6 +16,7 @@ use crate::{
         nmea::{self, Nmea},
         obd2::{self, Obd2},
         radar::{self, Radar},
+        shaft::LookSensor,
         ubx::{self, Ubx},
     },
 };
@@ -33,6 +34,8 @@ pub(super) enum Wiring {
     Serial { port: PathBuf, settings: LineSettings, make: Make<dyn ByteSensor + Send> },
     /// A device on a line that it may share with others: whoever owns the port asks them all in turn.
     Modbus { port: PathBuf, settings: LineSettings, slave: modbus::Options },
+    /// Counts of a chip on I2C or SPI.
+    Shaft { wish: ShaftWish, make: Make<dyn LookSensor + Send> },
 }
 
 /// Whether input comes from a bus or out of a file.
@@ -40,6 +43,8 @@ pub(super) enum Wiring {
 pub(super) enum Origin {
     /// A bus, with the time it arrived.
     Live,
+    /// A file, with the time it arrived.
+    Arrived,
     /// A file, with the time it was true for where the input itself tells it.
     Recorded,
 }
@@ -108,6 +113,10 @@ impl Wiring {
                 let make = move || -> Box<dyn ByteSensor + Send> { Box::new(Nmea::new(options)) };
                 Wiring::Serial { port: nmea.port.clone(), settings: LineSettings::at(nmea.baud), make: Box::new(make) }
             }
+            SensorKind::Encoder(encoder) => {
+                let options = encoder.options;
+                Wiring::Shaft { wish: encoder.wish.clone(), make: Box::new(move || Box::new(Shaft::new(options))) }
+            }
         }
     }
 
@@ -118,6 +127,7 @@ impl Wiring {
             Wiring::Can { make, .. } => make().channels().to_vec(),
             Wiring::Serial { make, .. } => make().channels().to_vec(),
             Wiring::Modbus { slave, .. } => modbus::Alone::new(*slave).channels().to_vec(),
+            Wiring::Shaft { make, .. } => make().channels().to_vec(),
         }
     }
 }
@@ -130,7 +140,7 @@ pub(super) fn counts(sensor: &Sensor) -> bool {
 /// The time of a recorded sentence is in the sentence: it has not been on the way.
 fn latency(configured: Duration, origin: Origin) -> Duration {
     match origin {
-        Origin::Live => configured,
+        Origin::Live | Origin::Arrived => configured,
         Origin::Recorded => Duration::ZERO,
     }
 }

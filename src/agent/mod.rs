@@ -18,6 +18,7 @@ mod direct;
 mod drivers;
 mod local;
 mod memories;
+pub mod record;
 mod recording;
 pub mod replay;
 mod sensors;

@@ -16,11 +16,11 @@ use super::{
     sources::{Outlet, Ticks, count_channels, run_async, spawn_blocking},
 };
 use crate::{
-    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, raise_priority},
+    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, ShaftWish, raise_priority},
     clock::BootNs,
     config::{Config, Sensor as Configured},
     recorder::Source,
-    sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus},
+    sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus, shaft::LookSensor},
 };
 
 /// Edges taken from the kernel at once; its own buffer holds at least as many.
@@ -85,6 +85,9 @@ impl Sensors {
                 Wiring::Can { interface, filters, make } => spawn_blocking(outlet, move |outlet| {
                     can(outlet, &doors, (&interface, &filters), report, make().as_mut())
                 }),
+                Wiring::Shaft { wish, make } => {
+                    spawn_blocking(outlet, move |outlet| shaft(outlet, &doors, &wish, report, make().as_mut()))
+                }
                 Wiring::Serial { port, settings, make } => {
                     running.tasks.push(tokio::spawn(run_async(vec![outlet], async move |outlets: &[Outlet]| {
                         serial(outlets, &doors, (&port, &settings), make().as_mut()).await
@@ -227,6 +230,29 @@ fn can(
             sensor.tick(outlet.now(), &mut readings);
         }
         outlet.hand_on(sensor, port.dropped(), &mut readings);
+    }
+    Ok(())
+}
+
+/// Looks at a chip on I2C or SPI until its bus fails or the agent stops.
+fn shaft(
+    outlet: &Outlet,
+    doors: &Doors,
+    wish: &ShaftWish,
+    report: Duration,
+    sensor: &mut (dyn LookSensor + Send),
+) -> Result<(), BoardError> {
+    let mut port = doors.shaft(wish)?;
+    let mut ticks = Ticks::new(report, outlet.now());
+    let mut readings = Vec::new();
+    while !outlet.stopping() {
+        if let Some(look) = port.next(ticks.wait(outlet.now()))? {
+            sensor.on_look(&look, &mut readings);
+        }
+        if ticks.due(outlet.now()) {
+            sensor.tick(outlet.now(), &mut readings);
+        }
+        outlet.hand_on(sensor, 0, &mut readings);
     }
     Ok(())
 }

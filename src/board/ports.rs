@@ -4,7 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     Bias, Board, BoardKind, Bus, CanError, CanFilter, CanPort, EdgeSelect, GpioCapture, GpioError, LineRequest,
-    LineSettings, Pin, PinAt, PolledError, SerialError, SerialPort, Vehicle, gpio, polled, simulated,
+    LineSettings, Pin, PinAt, PolledError, SerialError, SerialPort, ShaftError, ShaftPort, ShaftWish, Vehicle, gpio,
+    i2c_spi, polled, simulated,
 };
 use crate::sensor::{Edge, EdgeCapture, StampSource};
 
@@ -26,6 +27,9 @@ pub enum BoardError {
     /// A serial port.
     #[error(transparent)]
     Serial(#[from] SerialError),
+    /// A chip on I2C or SPI.
+    #[error(transparent)]
+    Shaft(#[from] ShaftError),
 }
 
 impl BoardError {
@@ -36,7 +40,7 @@ impl BoardError {
             BoardError::Gpio(GpioError::PermissionDenied { .. })
                 | BoardError::Serial(SerialError::PermissionDenied { .. })
                 | BoardError::Can(CanError::PermissionDenied { .. })
-        )
+        ) || matches!(self, BoardError::Shaft(error) if error.is_permission())
     }
 }
 
@@ -159,6 +163,14 @@ impl Doors {
             }
             None => SerialPort::open(port, settings)?,
         })
+    }
+
+    /// Opens a chip on I2C or SPI. Blocking from here on: use it in a thread.
+    pub fn shaft(&self, wish: &ShaftWish) -> Result<Box<dyn ShaftPort>, BoardError> {
+        match &self.vehicle {
+            Some(vehicle) => Ok(Box::new(simulated::SimulatedShaft::new(vehicle.clone(), wish))),
+            None => i2c_spi::open(wish),
+        }
     }
 
     /// The board.

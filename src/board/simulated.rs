@@ -4,17 +4,21 @@
 //! Out     edges, CCVS1 frames at 10 Hz and RMC sentences, in real time, with the boot time they came at.
 //! Keeps   a [`Drive`] and when it began; every pin, interface and port of one [`Vehicle`] agrees with the others.
 //!
-//! Any pin of a simulated board is the wheel sensor; the CAN interfaces and serial ports its file lists are there, and
+//! Any pin of a simulated board is the wheel sensor, any chip on a bus an encoder on that wheel; the CAN interfaces and serial ports its file lists are there, and
 //! besides them `sim0` and `sim:gnss`. A sensor that names another is told so, as on a real board.
 
 use std::{sync::Arc, thread, time::Duration};
 
 use embedded_can::Frame as _;
 
-use super::{CanFilter, drive::Drive, gpio::EdgeSelect};
+use super::{CanFilter, ShaftPort, ShaftWish, drive::Drive, gpio::EdgeSelect, i2c_spi};
 use crate::{
     clock::{BootNs, Clock, SystemClock},
-    sensor::{Edge, EdgeCapture, EdgeKind, Frame, StampSource, TimedFrame, frame::id_of},
+    sensor::{
+        Edge, EdgeCapture, EdgeKind, Frame, StampSource, TimedFrame,
+        frame::id_of,
+        shaft::{Health, Look},
+    },
 };
 
 /// A CAN interface that every simulated board has.
@@ -221,6 +225,34 @@ impl EdgeCapture for SimulatedEdges {
 
     fn trusted_rate_hz(&self) -> Option<f64> {
         None
+    }
+}
+
+/// An encoder on the vehicle's wheel, in real time.
+#[derive(Debug)]
+pub struct SimulatedShaft {
+    vehicle: Arc<Vehicle>,
+    counts_per_metre: f64,
+    wrap: u64,
+    pace: i2c_spi::Pace,
+}
+
+impl SimulatedShaft {
+    /// The encoder of `vehicle` that is wished for.
+    pub fn new(vehicle: Arc<Vehicle>, wish: &ShaftWish) -> Self {
+        let pace = i2c_spi::Pace::new(wish.every);
+        Self { vehicle, counts_per_metre: wish.counts_per_metre, wrap: wish.chip.wrap(), pace }
+    }
+}
+
+impl ShaftPort for SimulatedShaft {
+    fn next(&mut self, timeout: Duration) -> Result<Option<Look>, super::BoardError> {
+        if !self.pace.wait(timeout) {
+            return Ok(None);
+        }
+        let t = SystemClock.now();
+        let count = (self.vehicle.way(t) * self.counts_per_metre) as u64 % self.wrap;
+        Ok(Some(Look { from: t, to: t, count: Some(count as u32), health: Some(Health::Good) }))
     }
 }
 

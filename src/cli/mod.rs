@@ -20,6 +20,7 @@ mod export;
 mod gpio;
 mod lines;
 mod probe;
+mod record;
 mod replay;
 mod run;
 mod spool;
@@ -43,6 +44,7 @@ enum Command {
     Lines(lines::LinesArgs),
     Watch(watch::WatchArgs),
     Decode(decode::DecodeArgs),
+    Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
     Spool(spool::SpoolArgs),
 }
@@ -107,6 +109,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Lines(args) => lines::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Decode(args) => decode::run(args),
+        Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Spool(args) => spool::run(args),
     }

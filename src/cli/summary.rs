@@ -8,7 +8,7 @@ use speedwell::{
         Config, Confirm, Encoding, HallSensor, J1939Signal, PulseSource, Sensor, SensorKind, WhenFull, polled_limit_hz,
         significant,
     },
-    sensor::{canopen, modbus::Options, obd2::Target},
+    sensor::{canopen, modbus::Options, obd2::Target, shaft::Chip},
 };
 
 /// A speed everybody can drive, to compare a frequency at.
@@ -140,6 +140,26 @@ fn told(sensor: &Sensor, board: &Board) -> Vec<String> {
             format!("{}, reports {}", line(&ubx.port, &ubx.settings), rate(ubx.options.report)),
             format!("UBX-NAV-PVT; no value after {} of silence", duration(ubx.options.timeout)),
         ],
+        SensorKind::Encoder(encoder) => {
+            let (wish, options) = (&encoder.wish, &encoder.options);
+            let looks = significant(1.0 / wish.every.as_secs_f64());
+            let at = match wish.chip {
+                Chip::As5600 => format!("{:#04x} of {}", wish.address, wish.device.display()),
+                Chip::As5048a | Chip::Ls7366r => wish.device.display().to_string(),
+            };
+            vec![
+                format!(
+                    "{} at {at}, looked at {looks} times a second, reports {}",
+                    wish.chip.word(),
+                    rate(options.report)
+                ),
+                format!(
+                    "{} counts a turn, at most {} turns/s",
+                    options.counts_per_turn,
+                    significant(options.max_turns)
+                ),
+            ]
+        }
         SensorKind::Nmea(nmea) => vec![
             format!("{} at {} baud, reports {}", nmea.port.display(), nmea.baud, rate(nmea.report)),
             format!("RMC sentences; no value after {} of silence", duration(nmea.timeout)),
@@ -280,9 +300,9 @@ front-wheel  GPIO17 (P11): pinctrl-bcm2711 line 17 with GPIO26 beside it, report
              at 50 km/h you should see 335.9 Hz
              at most 873.2 edges/s, at 130 km/h: OK for GPIO edges
 drum         GPIO23 (P16) and GPIO24 (P18): pinctrl-bcm2711 line 23 and pinctrl-bcm2711 line 24, reports 10 Hz
-             200 pulses/m, 200000/km, 100 a turn of 0.5 m
-             at 50 km/h you should see 2778 Hz
-             at most 1600 edges/s, at 7.2 km/h: OK for GPIO edges
+             2.5 pulses/m, 2500/km, 5 a turn of 2 m
+             at 50 km/h you should see 34.72 Hz
+             at most 361.1 edges/s, at 130 km/h: OK for GPIO edges
 ecu-speed    CAN can0, reports 10 Hz
              wheel-based speed, SPN 84; no value after 500 ms of silence
 car-speed    CAN can1, asks every control unit at 2 Hz
@@ -301,6 +321,12 @@ over-ground  /dev/ttyACM2 at 19200 8N1, reports 10 Hz
              radar at 0 degrees; no value after 1 s of silence
 display      /dev/ttyUSB1 at 9600 8N1, reports 10 Hz
              SPD=(?P<v>[-0-9.]+) in km/h; no value after 2 s of silence
+roller       as5600 at 0x36 of /dev/i2c-1, looked at 920 times a second, reports 10 Hz
+             4096 counts a turn, at most 115 turns/s
+arm          as5048a at /dev/spidev0.0, looked at 240.7 times a second, reports 10 Hz
+             16384 counts a turn, at most 30.09 turns/s
+belt         ls7366r at /dev/spidev0.1, looked at 100 times a second, reports 10 Hz
+             4096 counts a turn, at most 72.22 turns/s
 ";
         let got = summary(&config);
         assert_eq!(got, wanted, "\n{got}");

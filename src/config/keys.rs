@@ -200,6 +200,57 @@ pub(super) const LINE: &[&str] = &[
 
 pub(super) const UBX: &[&str] =
     &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "accuracy-limit", "position"];
+pub(super) const AS5600: &[&str] = &[
+    "name",
+    "kind",
+    "bus",
+    "address",
+    "circumference",
+    "tyre",
+    "gear-ratio",
+    "calibration-uncertainty",
+    "max-speed",
+    "looks",
+    "reversed",
+    "report",
+    "rotational-speed",
+    "angle",
+    "direction",
+];
+
+pub(super) const AS5048A: &[&str] = &[
+    "name",
+    "kind",
+    "bus",
+    "circumference",
+    "tyre",
+    "gear-ratio",
+    "calibration-uncertainty",
+    "max-speed",
+    "looks",
+    "reversed",
+    "report",
+    "rotational-speed",
+    "angle",
+    "direction",
+];
+
+pub(super) const LS7366R: &[&str] = &[
+    "name",
+    "kind",
+    "bus",
+    "pulses-per-turn",
+    "circumference",
+    "tyre",
+    "gear-ratio",
+    "calibration-uncertainty",
+    "max-speed",
+    "looks",
+    "reversed",
+    "report",
+    "rotational-speed",
+    "direction",
+];
 
 /// Of a sensor whose kind is missing or unknown.
 pub(super) const ANY_SENSOR: &[&str] = &["name", "kind"];
@@ -247,4 +298,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("sensor line", LINE),
     ("sensor ubx", UBX),
     ("sensor nmea", NMEA),
+    ("sensor as5600", AS5600),
+    ("sensor as5048a", AS5048A),
+    ("sensor ls7366r", LS7366R),
 ];

@@ -29,9 +29,10 @@ mod walk;
 
 pub use crate::sensor::j1939::Signal as J1939Signal;
 pub use complaint::{Complaint, Complaints, Place};
+pub use quantity::{parse_bytes, parse_time};
 pub use sensors::{
-    Bias, CanOpenSensor, DbcSensor, Edges, HallSensor, J1939Sensor, LineSensor, MAX_SENSOR_NAME, MAX_SENSORS,
-    ModbusSensor, NmeaSensor, Obd2Sensor, PulseSource, RadarSensor, UbxSensor, polled_limit_hz,
+    Bias, CanOpenSensor, DbcSensor, Edges, EncoderSensor, HallSensor, J1939Sensor, LineSensor, MAX_SENSOR_NAME,
+    MAX_SENSORS, ModbusSensor, NmeaSensor, Obd2Sensor, PulseSource, RadarSensor, UbxSensor, polled_limit_hz,
 };
 pub use show::significant;
 
@@ -229,6 +230,8 @@ pub enum SensorKind {
     Ubx(UbxSensor),
     /// A GNSS receiver.
     Nmea(NmeaSensor),
+    /// A shaft with an encoder on I2C or SPI.
+    Encoder(EncoderSensor),
 }
 
 impl SensorKind {
@@ -245,6 +248,7 @@ impl SensorKind {
             SensorKind::Line(sensor) => sensor.options.report,
             SensorKind::Ubx(sensor) => sensor.options.report,
             SensorKind::Nmea(sensor) => sensor.report,
+            SensorKind::Encoder(sensor) => sensor.options.report,
         }
     }
 }

@@ -20,6 +20,7 @@ mod filter_tests;
 mod memory;
 mod odometer;
 mod options;
+mod shaft;
 #[cfg(test)]
 mod simulation;
 mod start;
@@ -33,4 +34,5 @@ mod window;
 pub use diagnosis::Ailment;
 pub use odometer::Mean;
 pub use options::WheelOptions;
+pub use shaft::{Shaft, ShaftOptions};
 pub use wheel::Wheel;

@@ -20,6 +20,7 @@ pub mod obd2;
 mod pace;
 pub mod radar;
 mod said;
+pub mod shaft;
 pub mod ubx;
 pub mod unit;
 

@@ -64,7 +64,7 @@ impl<R: BufRead> Recording for Candump<R> {
             let (line, text) = match self.lines.next()? {
                 None => return Ok(None),
                 Some(Err(bad)) => return Ok(Some(Err(bad))),
-                Some(Ok((_, text))) if text.trim().is_empty() => continue,
+                Some(Ok((_, text))) if text.trim().is_empty() || text.starts_with('#') => continue,
                 Some(Ok(found)) => found,
             };
             match parse(text, &self.interface) {

@@ -292,7 +292,7 @@ fn missing_teeth(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<u32> {
 const MISSING_END: u64 = 33;
 
 /// 200 km/h: faster than what most sensors are on, slow enough for every board with an ordinary wheel.
-const DEFAULT_MAX_SPEED: f64 = 200.0 / 3.6;
+pub(super) const DEFAULT_MAX_SPEED: f64 = 200.0 / 3.6;
 
 /// A wheel that locks or spins changes faster than any vehicle.
 const DEFAULT_MAX_ACCELERATION: f64 = 40.0;

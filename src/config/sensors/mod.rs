@@ -11,11 +11,15 @@ use super::{
     Sensor, SensorKind, keys,
     walk::{Section, Seen, Spot, Walk},
 };
-use crate::board::{Board, LineSettings, PinAt, polled};
+use crate::{
+    board::{Board, LineSettings, PinAt, polled},
+    sensor::shaft::Chip,
+};
 
 mod can;
 mod canopen;
 mod dbc;
+mod encoder;
 mod hall;
 mod j1939;
 mod line;
@@ -30,6 +34,7 @@ mod ubx;
 
 pub use canopen::CanOpenSensor;
 pub use dbc::DbcSensor;
+pub use encoder::EncoderSensor;
 pub use hall::{Bias, Edges, HallSensor, PulseSource};
 pub use j1939::J1939Sensor;
 pub use line::LineSensor;
@@ -68,6 +73,8 @@ struct Claims {
     ports: Seen<PathBuf>,
     /// Lines that several devices share, and who named them first.
     shared: Vec<(PathBuf, LineSettings, String)>,
+    /// Chips on I2C and SPI: device and address.
+    chips: Seen<(PathBuf, u8)>,
     /// CAN interfaces on which questions are asked.
     askers: Seen<String>,
     /// Where relative paths begin.
@@ -214,6 +221,30 @@ const KINDS: &[Kind] = &[
         home: "sensors of kind = \"nmea\"",
         keys: keys::NMEA,
         read: |walk, section, board, claims| nmea::read(walk, section, board, claims).map(SensorKind::Nmea),
+    },
+    Kind {
+        word: "as5600",
+        home: "sensors of kind = \"as5600\"",
+        keys: keys::AS5600,
+        read: |walk, section, board, claims| {
+            encoder::read(walk, section, Chip::As5600, board, claims).map(SensorKind::Encoder)
+        },
+    },
+    Kind {
+        word: "as5048a",
+        home: "sensors of kind = \"as5048a\"",
+        keys: keys::AS5048A,
+        read: |walk, section, board, claims| {
+            encoder::read(walk, section, Chip::As5048a, board, claims).map(SensorKind::Encoder)
+        },
+    },
+    Kind {
+        word: "ls7366r",
+        home: "sensors of kind = \"ls7366r\"",
+        keys: keys::LS7366R,
+        read: |walk, section, board, claims| {
+            encoder::read(walk, section, Chip::Ls7366r, board, claims).map(SensorKind::Encoder)
+        },
     },
 ];
 
