@@ -12,6 +12,7 @@
 //! jitter. See `docs/measuring.md` for the formulas and for what the numbers promise.
 
 mod block;
+mod diagnosis;
 #[cfg(test)]
 mod direction_tests;
 #[cfg(test)]
@@ -21,13 +22,17 @@ mod odometer;
 mod options;
 #[cfg(test)]
 mod simulation;
+mod start;
 mod teeth;
 #[cfg(test)]
 mod teeth_tests;
 mod tracker;
+#[cfg(test)]
+mod trouble_tests;
 mod wheel;
 mod window;
 
+pub use diagnosis::Ailment;
 pub use odometer::Mean;
 pub use options::WheelOptions;
 pub use wheel::Wheel;

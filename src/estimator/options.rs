@@ -37,6 +37,8 @@ pub struct WheelOptions {
     pub calibration_uncertainty: f64,
     /// How well edges are stamped at best: a third of a microsecond by the kernel, some milliseconds when polled.
     pub stamp_floor: Duration,
+    /// Highest pulse rate, Hz, at which whoever stamps the edges can be trusted; `None` when it sets no such limit.
+    pub trusted_rate: Option<f64>,
     /// Edges younger than this may not have been delivered yet: what is said because no edge came is said for so long
     /// ago.
     pub delivery: Duration,
@@ -67,6 +69,7 @@ impl Default for WheelOptions {
             zero_below: 0.1,
             calibration_uncertainty: 0.0,
             stamp_floor: Duration::from_nanos(300),
+            trusted_rate: None,
             delivery: Duration::from_millis(5),
             request_audit: true,
             rotational_speed: false,

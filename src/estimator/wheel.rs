@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use speedwell_wire::{NoData, Quality, Quantity};
+use speedwell_wire::{EventKind, NoData, Quality, Quantity};
 
 use super::{
+    diagnosis::{Ailment, Diagnosis, Symptoms},
     memory::{self, Memory},
     odometer::{Between, Mean, Odometer},
     options::WheelOptions,
+    start::Start,
     teeth::Teeth,
     tracker::{Fits, Motion, Tracker},
     window::{Rate, Window},
@@ -15,7 +17,7 @@ use super::{
 use crate::{
     clock::BootNs,
     sensor::{
-        ChannelSpec, Counters, Edge, Pace, Reading, Sensor, Value,
+        ChannelSpec, Counters, Edge, Notice, Pace, Reading, Sensor, Value,
         hall::{Conditioner, Edges, Foresight, Pulse},
     },
 };
@@ -41,6 +43,10 @@ pub struct Wheel {
     tracker: Tracker,
     teeth: Option<Teeth>,
     odometer: Odometer,
+    start: Start,
+    /// Pulses that were no teeth passing, after standstills.
+    ignored: i64,
+    diagnosis: Diagnosis,
     pace: Pace,
     newest: Option<Pulse>,
     /// The newest measured speed since the last start or cut, m/s.
@@ -114,6 +120,9 @@ impl Wheel {
             tracker: Tracker::new(pitch, judging.max_rate_change),
             teeth: places.and_then(|places| Teeth::new(places, pitch)),
             odometer: Odometer::default(),
+            start: Start::new(pitch, options.max_acceleration, slowest.min(PATIENCE)),
+            ignored: 0,
+            diagnosis: Diagnosis::default(),
             pace: Pace::new(options.report),
             newest: None,
             speed: None,
@@ -127,11 +136,18 @@ impl Wheel {
     pub fn on_edge(&mut self, edge: &Edge) {
         let moved = self.conditioner.last_motion();
         let known = Known { tracker: &self.tracker, teeth: self.teeth.as_ref(), newest: self.newest };
-        let Some(pulse) = self.conditioner.on_edge(edge, &known) else { return };
+        let Some(mut pulse) = self.conditioner.on_edge(edge, &known) else { return };
         let stood = moved.is_some_and(|last| pulse.t.since(last) > self.patience);
         if pulse.cut || stood {
             self.begin_anew();
         }
+        if stood {
+            self.start.begin(pulse.t);
+        } else if !self.start.explains(pulse.t, self.late()) {
+            self.ignored += 1;
+            self.begin_anew();
+        }
+        pulse.index -= self.ignored * i64::from(pulse.way);
         self.take(&pulse);
         self.newest = Some(pulse);
     }
@@ -221,6 +237,9 @@ impl Wheel {
             self.speed = None;
             return self.say(now, Ok(self.stopped(quiet)), out);
         }
+        if self.start.trembles() {
+            return self.say(now, Ok(self.stopped(self.patience)), out);
+        }
         if let Some(rate) = self.window.rate() {
             let measured = self.measured(&rate);
             self.speed = measured.ok().map(|value| value.value);
@@ -244,8 +263,12 @@ impl Wheel {
         let scatter = rate.fit.variance.max(stamps * stamps);
         let measuring = self.pitch * (scatter / rate.fit.s2 + rate.bias * rate.bias).sqrt();
         let calibration = self.options.calibration_uncertainty * speed;
-        let quality = if rate.doubtful { Quality::Degraded } else { Quality::Good };
+        let quality = if rate.doubtful || self.is_too_fast(speed) { Quality::Degraded } else { Quality::Good };
         Ok(Value { value: speed, uncertainty: measuring.hypot(calibration), quality })
+    }
+
+    fn is_too_fast(&self, speed: f64) -> bool {
+        self.options.trusted_rate.is_some_and(|rate| speed > rate * self.pitch)
     }
 
     /// Since the newest pulse the wheel has not reached the next tooth: `v <= d_next / age`.
@@ -254,9 +277,14 @@ impl Wheel {
         (between.next - between.last) * self.pitch / now.since(newest.t).as_secs_f64()
     }
 
+    /// How much later than it should a stamp may be, by chance.
+    fn late(&self) -> Duration {
+        Duration::from_secs_f64(LATE * self.conditioner.jitter())
+    }
+
     /// Whether a wheel at `speed` would have brought the next pulse, and its stamp not been late by more than chance.
     fn is_overdue(&self, newest: &Pulse, now: BootNs, speed: f64) -> bool {
-        let late = Duration::from_secs_f64(LATE * self.conditioner.jitter());
+        let late = self.late();
         now > newest.t + late && speed > self.bound(newest, BootNs(now.0 - late.as_nanos() as u64))
     }
 
@@ -295,8 +323,8 @@ impl Wheel {
     pub fn live(&self, now: BootNs) -> Result<Value, NoData> {
         let newest = self.newest.ok_or(NoData::Silent)?;
         let quiet = self.quiet(now);
-        if quiet > self.patience {
-            return Ok(self.stopped(quiet));
+        if quiet > self.patience || self.start.trembles() {
+            return Ok(self.stopped(quiet.max(self.patience)));
         }
         let motion = self.tracker.at(now).ok_or(NoData::NotAvailable)?;
         let speed = motion.rate * self.pitch;
@@ -342,6 +370,27 @@ impl Wheel {
             let value = value.map(|v| Value { value: v.value * rpm, uncertainty: own(v) * rpm, ..v });
             out.push(Reading { channel, t, value });
         }
+    }
+
+    /// What is wrong with the sensor now, as far as its own pulses tell.
+    pub fn ailments(&self) -> impl Iterator<Item = Ailment> + '_ {
+        self.diagnosis.ailments()
+    }
+
+    fn look_at_itself(&mut self, now: BootNs) {
+        self.diagnosis.look(
+            now,
+            &Symptoms {
+                moving: self.speed.is_some(),
+                jitter: self.conditioner.jitter(),
+                two_lines: self.options.edges == Edges::Quadrature,
+                pulses: self.conditioner.counters().inputs,
+                out_of_turn: self.conditioner.out_of_turn(),
+                too_fast: self.speed.is_some_and(|speed| self.is_too_fast(speed)),
+                trembles: self.start.trembles(),
+            },
+        );
+        self.diagnosis.see_tooth(self.teeth.as_ref().and_then(Teeth::damaged));
     }
 
     fn walk(&mut self, now: BootNs) {
@@ -400,10 +449,25 @@ impl Sensor for Wheel {
         self.say_speed(heard_until, out);
         self.say_distance(heard_until, out);
         self.say_direction(heard_until, out);
+        self.look_at_itself(heard_until);
     }
 
     fn counters(&self) -> Counters {
         self.conditioner.counters()
+    }
+
+    fn notice(&mut self) -> Option<Notice> {
+        if let Some((tooth, off)) = self.diagnosis.tooth_news() {
+            let from = if self.options.gap().1 > 0 { "the gap" } else { "the first pulse" };
+            let detail = format!("tooth {tooth} from {from} lies {:+.1} % of a pitch off its place", 100.0 * off);
+            return Some(Notice { kind: EventKind::ToothDamaged, detail });
+        }
+        let (ailment, holds) = self.diagnosis.news()?;
+        Some(if holds {
+            Notice { kind: EventKind::SensorFault, detail: ailment.to_string() }
+        } else {
+            Notice { kind: EventKind::SensorRecovered, detail: format!("no longer: {ailment}") }
+        })
     }
 
     fn live(&self, now: BootNs) -> Option<Result<Value, NoData>> {

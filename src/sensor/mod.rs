@@ -16,7 +16,7 @@ pub(crate) use pace::Pace;
 
 use std::time::Duration;
 
-use speedwell_wire::{NoData, Quality, Quantity};
+use speedwell_wire::{EventKind, NoData, Quality, Quantity};
 
 use crate::clock::BootNs;
 
@@ -68,6 +68,15 @@ pub struct Counters {
     pub rejected: u64,
 }
 
+/// What a sensor has to tell beside its readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about.
+    pub kind: EventKind,
+    /// Particulars in words for a person.
+    pub detail: String,
+}
+
 /// What all sensors have in common. The way in differs: edges, frames, bytes.
 pub trait Sensor {
     /// The channels, fixed for the sensor's life.
@@ -79,6 +88,10 @@ pub trait Sensor {
     /// The first channel's value at `now`, for alarms and displays; `None` for a sensor that has nothing newer than its
     /// readings.
     fn live(&self, _now: BootNs) -> Option<Result<Value, NoData>> {
+        None
+    }
+    /// Something a person should know of that no reading says, if there is news; asked for until there is none.
+    fn notice(&mut self) -> Option<Notice> {
         None
     }
     /// What is worth keeping over a restart, as bytes that only [`Sensor::remember`] reads.
