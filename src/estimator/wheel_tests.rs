@@ -2,6 +2,7 @@
 //! Cramer-Rao bound worked out for the very edges a reading was made of.
 
 use proptest::prelude::*;
+use speedwell_wire::Quality;
 
 use super::{
     super::simulation::{SECOND, START, options, rising, run, stamped as stamp},
