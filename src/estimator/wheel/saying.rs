@@ -113,7 +113,7 @@ impl Wheel {
     }
 
     /// The speed now rather than half a window ago, m/s: what the filter over the pulses says, never above what the wait
-    /// for the next pulse allows. For alarms and displays; the readings of [`Sensor::tick`] are the better measurement.
+    /// for the next pulse allows. For alarms and displays; the readings of [`Sensor::tick`](crate::sensor::Sensor::tick) are the better measurement.
     pub fn live(&self, now: BootNs) -> Result<Value, NoData> {
         let newest = self.newest.ok_or(NoData::Silent)?;
         let quiet = self.quiet(now);
