@@ -59,6 +59,7 @@ async fn feed(
                 let now = clock.now();
                 match said.what {
                     What::Readings(readings) => readings.iter().for_each(|r| recorder.take(said.sensor, r, now)),
+                    What::Words(words) => recorder.explain(said.sensor, words),
                     What::Fault(detail) => recorder.fault(said.sensor, &detail, now),
                 }
             }

@@ -15,6 +15,7 @@
 
 mod backoff;
 mod direct;
+mod drivers;
 mod local;
 mod recording;
 pub mod replay;

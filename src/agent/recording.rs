@@ -102,6 +102,7 @@ impl Recording {
                     self.live.send_replace(Some(self.recorder.live(now)));
                 }
             }
+            What::Words(words) => self.recorder.explain(said.sensor, words),
             What::Fault(detail) => self.recorder.fault(said.sensor, &detail, now),
         }
     }

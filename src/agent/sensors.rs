@@ -1,7 +1,7 @@
 //! The configured sensors: what each is, and the loop that feeds it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -11,14 +11,14 @@ use tracing::warn;
 
 use super::{
     AgentError,
+    drivers::{Origin, Wiring},
     sources::{Outlet, Ticks, run_async, spawn_blocking},
 };
 use crate::{
-    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, raise_priority},
-    config::{Config, SensorKind},
-    estimator::{Wheel, WheelOptions},
+    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, raise_priority},
+    config::{Config, Sensor as Configured},
     recorder::Source,
-    sensor::{Sensor, StampSource, j1939, j1939::J1939, nmea, nmea::Nmea},
+    sensor::{ByteSensor, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus},
 };
 
 /// Edges taken from the kernel at once; its own buffer holds at least as many.
@@ -37,15 +37,7 @@ const JOIN_WITHIN: Duration = Duration::from_secs(1);
 /// The sensors of a configuration, ready to be started.
 pub struct Sensors {
     doors: Doors,
-    wirings: Vec<(String, Wiring)>,
-}
-
-/// What a sensor is connected to, and how it is read.
-#[derive(Clone)]
-enum Wiring {
-    Pulses(EdgeWish, WheelOptions),
-    Can(String, j1939::Options),
-    Serial(PathBuf, u32, nmea::Options),
+    configured: Vec<Configured>,
 }
 
 /// Sensors at work.
@@ -57,53 +49,63 @@ pub(super) struct Running {
 impl Sensors {
     /// Takes the sensors of a configuration. Nothing is opened yet; a simulated board's vehicle begins its drive.
     pub fn new(config: &Config) -> Self {
-        let wirings = config.sensors.iter().map(|sensor| {
-            let wiring = match &sensor.kind {
-                SensorKind::Hall(hall) => Wiring::Pulses(hall.wish(&sensor.name), hall.options()),
-                SensorKind::J1939(j1939) => Wiring::Can(j1939.interface.clone(), j1939.options()),
-                SensorKind::Nmea(nmea) => Wiring::Serial(nmea.port.clone(), nmea.baud, nmea.options()),
-            };
-            (sensor.name.clone(), wiring)
-        });
-        Self { doors: Doors::of(&config.gateway.board), wirings: wirings.collect() }
+        Self { doors: Doors::of(&config.gateway.board), configured: config.sensors.clone() }
     }
 
     /// What the recorder has to know of them.
     pub fn sources(&self) -> Vec<Source> {
-        let source = |(name, wiring): &(String, Wiring)| {
-            let channels = match wiring {
-                Wiring::Pulses(_, options) => Wheel::new(*options).channels().to_vec(),
-                Wiring::Can(_, options) => J1939::new(*options).channels().to_vec(),
-                Wiring::Serial(_, _, options) => Nmea::new(*options).channels().to_vec(),
-            };
-            Source { name: name.clone(), channels, calibration: 0 }
+        let source = |sensor: &Configured| {
+            let channels = Wiring::of(sensor, Origin::Live).channels();
+            Source { name: sensor.name.clone(), channels, calibration: 0 }
         };
-        self.wirings.iter().map(source).collect()
+        self.configured.iter().map(source).collect()
     }
 
     /// Starts each, `outlets` in the same order. Within a tokio runtime.
     pub(super) fn start(self, outlets: Vec<Outlet>) -> Result<Running, AgentError> {
         let mut running = Running { threads: Vec::new(), tasks: Vec::new() };
-        for (outlet, (name, wiring)) in outlets.into_iter().zip(self.wirings) {
-            let doors = self.doors.clone();
-            let thread = match wiring {
-                Wiring::Pulses(wish, options) => {
-                    spawn_blocking(outlet, move |outlet| pulses(outlet, &doors, &wish, &options))
+        let mut lines: Vec<SharedLine> = Vec::new();
+        for (outlet, sensor) in outlets.into_iter().zip(self.configured) {
+            let (doors, report) = (self.doors.clone(), sensor.kind.report());
+            let thread = match Wiring::of(&sensor, Origin::Live) {
+                Wiring::Edges { wish, make } => {
+                    spawn_blocking(outlet, move |outlet| pulses(outlet, &doors, &wish, report, make().as_mut()))
                 }
-                Wiring::Can(interface, options) => {
-                    spawn_blocking(outlet, move |outlet| can(outlet, &doors, &interface, options))
-                }
-                Wiring::Serial(port, baud, options) => {
-                    running.tasks.push(tokio::spawn(run_async(outlet, async move |outlet: &Outlet| {
-                        serial(outlet, &doors, &port, baud, options).await
+                Wiring::Can { interface, filters, make } => spawn_blocking(outlet, move |outlet| {
+                    can(outlet, &doors, (&interface, &filters), report, make().as_mut())
+                }),
+                Wiring::Serial { port, settings, make } => {
+                    running.tasks.push(tokio::spawn(run_async(vec![outlet], async move |outlets: &[Outlet]| {
+                        serial(outlets, &doors, (&port, &settings), make().as_mut()).await
                     })));
                     continue;
                 }
+                Wiring::Modbus { port, settings, slave } => {
+                    match lines.iter_mut().find(|line| line.port == port) {
+                        Some(line) => line.slaves.push((outlet, slave)),
+                        None => lines.push(SharedLine { port, settings, slaves: vec![(outlet, slave)] }),
+                    }
+                    continue;
+                }
             };
-            running.threads.push(thread.map_err(|cause| AgentError::Thread { sensor: name, cause })?);
+            running.threads.push(thread.map_err(|cause| AgentError::Thread { sensor: sensor.name, cause })?);
+        }
+        for SharedLine { port, settings, slaves } in lines {
+            let doors = self.doors.clone();
+            let (outlets, slaves): (Vec<Outlet>, Vec<modbus::Options>) = slaves.into_iter().unzip();
+            running.tasks.push(tokio::spawn(run_async(outlets, async move |outlets: &[Outlet]| {
+                modbus_line(outlets, &doors, (&port, &settings), &slaves).await
+            })));
         }
         Ok(running)
     }
+}
+
+/// A port with several devices, each a sensor of its own: one task asks them in turn.
+struct SharedLine {
+    port: PathBuf,
+    settings: LineSettings,
+    slaves: Vec<(Outlet, modbus::Options)>,
 }
 
 impl Running {
@@ -129,59 +131,77 @@ impl Running {
 }
 
 /// Reads a pin until it fails or the agent stops.
-fn pulses(outlet: &Outlet, doors: &Doors, wish: &EdgeWish, options: &WheelOptions) -> Result<(), BoardError> {
+fn pulses(
+    outlet: &Outlet,
+    doors: &Doors,
+    wish: &EdgeWish,
+    report: Duration,
+    sensor: &mut (dyn EdgeSensor + Send),
+) -> Result<(), BoardError> {
     let mut port: EdgePort = doors.edges(wish)?;
     if port.stamp_source() != StampSource::Recorded {
         raise_priority();
     }
-    let mut wheel = Wheel::new(*options);
-    let mut ticks = Ticks::new(options.report, outlet.now());
+    let mut ticks = Ticks::new(report, outlet.now());
     let (mut edges, mut readings) = (Vec::with_capacity(EDGES), Vec::new());
     while !outlet.stopping() {
         edges.clear();
         port.next_batch(ticks.wait(outlet.now()), &mut edges)?;
-        edges.iter().for_each(|edge| wheel.on_edge(edge));
+        edges.iter().for_each(|edge| sensor.on_edge(edge));
         if ticks.due(outlet.now()) {
-            outlet.tick(&mut wheel, &mut readings);
+            sensor.tick(outlet.now(), &mut readings);
+            outlet.hand_on(sensor, 0, &mut readings);
         }
     }
     Ok(())
 }
 
-/// Reads a CAN interface until it fails or the agent stops.
-fn can(outlet: &Outlet, doors: &Doors, interface: &str, options: j1939::Options) -> Result<(), BoardError> {
-    let filter = CanFilter::pgn(options.signal.pgn(), options.source_address);
-    let mut port = doors.can(interface, &[filter])?;
-    let mut sensor = J1939::new(options);
-    let mut ticks = Ticks::new(options.report.min(LOOK_AFTER), outlet.now());
+/// Reads a CAN interface until it fails or the agent stops; asks what has to be asked.
+fn can(
+    outlet: &Outlet,
+    doors: &Doors,
+    (interface, filters): (&str, &[CanFilter]),
+    report: Duration,
+    sensor: &mut (dyn FrameSensor + Send),
+) -> Result<(), BoardError> {
+    let mut port = doors.can(interface, filters)?;
+    let mut ticks = Ticks::new(report.min(LOOK_AFTER), outlet.now());
     let mut readings = Vec::new();
     while !outlet.stopping() {
-        if let Some(frame) = port.next(ticks.wait(outlet.now()))? {
+        while let Some(frame) = sensor.ask(outlet.now()) {
+            port.send(&frame)?;
+        }
+        if let Some(frame) = port.next(ticks.wait_until(outlet.now(), sensor.wakes()))? {
             sensor.on_frame(&frame, &mut readings);
         }
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
         }
-        outlet.hand_on(&sensor, &mut readings);
+        outlet.hand_on(sensor, port.dropped(), &mut readings);
     }
     Ok(())
 }
 
-/// Reads a serial port until it fails or the agent stops.
+/// Reads a serial port until it fails or the agent stops; asks what has to be asked.
 async fn serial(
-    outlet: &Outlet,
+    outlets: &[Outlet],
     doors: &Doors,
-    port: &std::path::Path,
-    baud: u32,
-    options: nmea::Options,
+    (port, settings): (&Path, &LineSettings),
+    sensor: &mut (dyn ByteSensor + Send),
 ) -> Result<(), BoardError> {
-    let mut port = doors.serial(port, baud)?;
-    let mut sensor = Nmea::new(options);
+    let [outlet] = outlets else { return Ok(()) };
+    let mut port = doors.serial(port, settings)?;
     let mut ticks = Ticks::new(LOOK_AFTER, outlet.now());
-    let (mut buffer, mut readings) = ([0; BYTES], Vec::new());
+    let (mut buffer, mut readings, mut asked) = ([0; BYTES], Vec::new(), Vec::new());
     while !outlet.stopping() {
+        asked.clear();
+        sensor.ask(outlet.now(), &mut asked);
+        if !asked.is_empty() {
+            port.write(&asked).await?;
+        }
         // Cancel-safe: the port promises that a read that is dropped loses nothing.
-        match tokio::time::timeout(ticks.wait(outlet.now()), port.read(&mut buffer)).await {
+        let wait = ticks.wait_until(outlet.now(), sensor.wakes());
+        match tokio::time::timeout(wait, port.read(&mut buffer)).await {
             Ok(chunk) => {
                 let chunk = chunk?;
                 sensor.on_bytes(chunk.t, &buffer[..chunk.len], &mut readings);
@@ -191,7 +211,45 @@ async fn serial(
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
         }
-        outlet.hand_on(&sensor, &mut readings);
+        outlet.hand_on(sensor, 0, &mut readings);
+    }
+    Ok(())
+}
+
+/// Asks the devices of a Modbus line in turn until the port fails or the agent stops; `outlets` in the same order.
+async fn modbus_line(
+    outlets: &[Outlet],
+    doors: &Doors,
+    (port, settings): (&Path, &LineSettings),
+    slaves: &[modbus::Options],
+) -> Result<(), BoardError> {
+    let Some(first) = outlets.first() else { return Ok(()) };
+    let mut port = doors.serial(port, settings)?;
+    let mut line = modbus::Line::new(settings.baud, slaves.iter().copied());
+    let mut ticks = Ticks::new(LOOK_AFTER, first.now());
+    let (mut buffer, mut readings, mut asked) = ([0; BYTES], Vec::new(), Vec::new());
+    while !first.stopping() {
+        asked.clear();
+        line.ask(first.now(), &mut asked);
+        if !asked.is_empty() {
+            port.write(&asked).await?;
+        }
+        // Cancel-safe: the port promises that a read that is dropped loses nothing.
+        let wait = ticks.wait_until(first.now(), line.wakes());
+        let chunk = match tokio::time::timeout(wait, port.read(&mut buffer)).await {
+            Ok(chunk) => Some(chunk?),
+            Err(_elapsed) => None,
+        };
+        let spoke = chunk.and_then(|chunk| line.on_bytes(chunk.t, &buffer[..chunk.len], &mut readings));
+        if let Some((slave, outlet)) = spoke.and_then(|spoke| line.slaves_mut().get(spoke).zip(outlets.get(spoke))) {
+            outlet.hand_on(slave, 0, &mut readings);
+        }
+        if ticks.due(first.now()) {
+            for (slave, outlet) in line.slaves_mut().iter_mut().zip(outlets) {
+                slave.tick(first.now(), &mut readings);
+                outlet.hand_on(slave, 0, &mut readings);
+            }
+        }
     }
     Ok(())
 }

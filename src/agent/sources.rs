@@ -45,15 +45,19 @@ pub(super) struct Said {
 pub(super) enum What {
     /// Readings, in order.
     Readings(Vec<Reading>),
+    /// What is wrong, in words that the reasons of its readings do not have; `None` when that is over.
+    Words(Option<String>),
     /// It could not be opened or stopped working, and why.
     Fault(String),
 }
 
 /// What a sensor counted since the agent started: each session counts from zero.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     before: Counters,
     now: Counters,
+    /// The words last handed on.
+    words: Option<String>,
 }
 
 impl Tally {
@@ -91,21 +95,25 @@ impl Outlet {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Lets the sensor speak and hands on what it says. A recorder that cannot keep up costs samples, which are
-    /// counted and become a loss record; it never holds up the sensor.
-    pub(super) fn tick(&self, sensor: &mut dyn Sensor, readings: &mut Vec<Reading>) {
-        sensor.tick(self.now(), readings);
-        self.hand_on(sensor, readings);
-    }
-
-    pub(super) fn hand_on(&self, sensor: &dyn Sensor, readings: &mut Vec<Reading>) {
+    /// Hands on what a sensor said. A recorder that cannot keep up costs samples, which are counted and become a loss
+    /// record; it never holds up the sensor.
+    /// `missed` inputs were lost before the sensor saw them.
+    pub(super) fn hand_on<S: Sensor + ?Sized>(&self, sensor: &S, missed: u64, readings: &mut Vec<Reading>) {
         if readings.is_empty() {
             return;
         }
+        let samples = readings.iter().filter(|reading| reading.value.is_ok()).count() as u64;
         if let Ok(mut counters) = self.counters.lock() {
             counters.now = sensor.counters();
+            counters.now.lost += missed;
+            // Only one that says nothing can have something to explain.
+            let words = if samples < readings.len() as u64 { sensor.trouble() } else { None };
+            if words != counters.words {
+                counters.words.clone_from(&words);
+                // Lost words are told again with the next reading: the next session begins without them.
+                let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Words(words) });
+            }
         }
-        let samples = readings.iter().filter(|reading| reading.value.is_ok()).count() as u64;
         let what = What::Readings(std::mem::take(readings));
         if self.said.try_send(Said { sensor: self.sensor, what }).is_err() {
             self.shed.fetch_add(samples, Ordering::Relaxed);
@@ -117,7 +125,7 @@ impl Outlet {
         // Losing this message to a full channel loses no data: the next failure says it again.
         let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Fault(cause.to_string()) });
         if let Ok(mut counters) = self.counters.lock() {
-            *counters = Tally { before: counters.total(), now: Counters::default() };
+            *counters = Tally { before: counters.total(), ..Tally::default() };
         }
     }
 }
@@ -149,30 +157,32 @@ pub(super) fn spawn_blocking<E: std::fmt::Display>(
     })
 }
 
-/// The same for a source that is awaited.
+/// The same for a source that is awaited; several sensors may share it, and then share its faults.
 pub(super) async fn run_async<E: std::fmt::Display>(
-    outlet: Outlet,
-    mut session: impl AsyncFnMut(&Outlet) -> Result<(), E>,
+    outlets: Vec<Outlet>,
+    mut session: impl AsyncFnMut(&[Outlet]) -> Result<(), E>,
 ) {
+    let stopping = || outlets.iter().any(Outlet::stopping);
+    let fault = |cause: &dyn std::fmt::Display| outlets.iter().for_each(|outlet| outlet.fault(cause));
     let mut backoff = Backoff::new();
-    while !outlet.stopping() {
+    while !stopping() {
         let started = Instant::now();
-        let mut running = pin!(session(&outlet));
+        let mut running = pin!(session(&outlets));
         let ended = std::future::poll_fn(|context| {
             let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
             polled.map_or_else(|panic| Poll::Ready(Err(defect(&*panic))), |poll| poll.map(Ok))
         });
         match ended.await {
             Ok(Ok(())) => break,
-            Ok(Err(cause)) => outlet.fault(&cause),
-            Err(defect) => outlet.fault(&defect),
+            Ok(Err(cause)) => fault(&cause),
+            Err(defect) => fault(&defect),
         }
         let until = Instant::now() + backoff.after(started.elapsed());
-        while !outlet.stopping() && Instant::now() < until {
+        while !stopping() && Instant::now() < until {
             tokio::time::sleep(STOP_LATENCY.min(until.saturating_duration_since(Instant::now()))).await;
         }
     }
-    info!(sensor = %outlet.name, "closed");
+    outlets.iter().for_each(|outlet| info!(sensor = %outlet.name, "closed"));
 }
 
 /// A panic in a sensor, as a fault.
@@ -206,6 +216,11 @@ impl Ticks {
         self.next.since(now).min(STOP_LATENCY)
     }
 
+    /// The same, ended earlier by something the sensor is waiting for.
+    pub(super) fn wait_until(&self, now: BootNs, wakes: Option<BootNs>) -> Duration {
+        self.wait(now).min(wakes.map_or(STOP_LATENCY, |wakes| wakes.since(now)))
+    }
+
     /// Whether a tick is due; each is due once, and those missed are not made up for.
     pub(super) fn due(&mut self, now: BootNs) -> bool {
         let due = now >= self.next;
@@ -235,7 +250,7 @@ mod tests {
     fn told(heard: &mut mpsc::Receiver<Said>) -> String {
         match heard.try_recv().expect("a word").what {
             What::Fault(detail) => detail,
-            What::Readings(_) => panic!("readings"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -255,12 +270,12 @@ mod tests {
     async fn the_same_where_it_is_awaited() {
         let (outlet, mut heard) = outlet();
         let mut times = 0;
-        let session = async |_: &Outlet| {
+        let session = async |_: &[Outlet]| {
             times += 1;
             if times == 1 { panic!("no") } else { Ok::<(), String>(()) }
         };
         let started = Instant::now();
-        run_async(outlet, session).await;
+        run_async(vec![outlet], session).await;
         assert!(told(&mut heard).ends_with("please report it: no"));
         assert!(started.elapsed() < Duration::from_secs(3));
     }

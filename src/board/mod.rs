@@ -14,7 +14,6 @@ mod ports;
 pub mod can;
 pub mod catalog;
 pub mod drive;
-pub mod frame;
 pub mod gpio;
 pub mod polled;
 pub mod recorded;
@@ -23,9 +22,8 @@ pub mod simulated;
 
 pub use can::{BusState, CanError, CanFilter, CanPort};
 pub use catalog::{Board, BoardKind, BoardPin, Bus, Catalog, CatalogError, Chip, NoPin, Pin, PinAt};
-pub use frame::Frame;
 pub use gpio::{Bias, ChipInfo, EdgeSelect, GpioCapture, GpioError, LineInfo, LineRequest, chips, raise_priority};
 pub use polled::{PolledCapture, PolledError};
 pub use ports::{BoardError, Doors, EdgePort, EdgeSource, EdgeWish};
-pub use serial::{Chunk, SerialError, SerialPort};
+pub use serial::{Chunk, LineSettings, Parity, SerialError, SerialPort};
 pub use simulated::Vehicle;

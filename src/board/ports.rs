@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Bias, Board, BoardKind, Bus, CanError, CanFilter, CanPort, EdgeSelect, GpioCapture, GpioError, LineRequest, Pin,
-    PinAt, PolledError, SerialError, SerialPort, Vehicle, gpio, polled, simulated,
+    Bias, Board, BoardKind, Bus, CanError, CanFilter, CanPort, EdgeSelect, GpioCapture, GpioError, LineRequest,
+    LineSettings, Pin, PinAt, PolledError, SerialError, SerialPort, Vehicle, gpio, polled, simulated,
 };
 use crate::sensor::{Edge, EdgeCapture, StampSource};
 
@@ -138,7 +138,7 @@ impl Doors {
     }
 
     /// Opens a serial port. Within a tokio runtime.
-    pub fn serial(&self, port: &Path, baud: u32) -> Result<SerialPort, BoardError> {
+    pub fn serial(&self, port: &Path, settings: &LineSettings) -> Result<SerialPort, BoardError> {
         Ok(match &self.vehicle {
             Some(vehicle) => {
                 let present = names(&self.board.uart, simulated::SERIAL_PORT);
@@ -147,7 +147,7 @@ impl Doors {
                 }
                 SerialPort::simulated(vehicle.clone())
             }
-            None => SerialPort::open(port, baud)?,
+            None => SerialPort::open(port, settings)?,
         })
     }
 

@@ -11,10 +11,10 @@ use std::{sync::Arc, thread, time::Duration};
 
 use embedded_can::Frame as _;
 
-use super::{CanFilter, Frame, drive::Drive, frame::id_of, gpio::EdgeSelect};
+use super::{CanFilter, drive::Drive, gpio::EdgeSelect};
 use crate::{
     clock::{BootNs, Clock, SystemClock},
-    sensor::{Edge, EdgeCapture, EdgeKind, StampSource, TimedFrame},
+    sensor::{Edge, EdgeCapture, EdgeKind, Frame, StampSource, TimedFrame, frame::id_of},
 };
 
 /// A CAN interface that every simulated board has.

@@ -78,6 +78,13 @@ pub(super) fn buses(config: &Config) -> Vec<Finding> {
     for sensor in &config.sensors {
         let finding = match &sensor.kind {
             SensorKind::J1939(j1939) => can(Path::new("/sys/class/net"), &j1939.interface),
+            SensorKind::Obd2(obd2) => can(Path::new("/sys/class/net"), &obd2.interface),
+            SensorKind::Dbc(dbc) => can(Path::new("/sys/class/net"), &dbc.interface),
+            SensorKind::CanOpen(canopen) => can(Path::new("/sys/class/net"), &canopen.interface),
+            SensorKind::Modbus(modbus) => serial(&modbus.port),
+            SensorKind::Radar(radar) => serial(&radar.port),
+            SensorKind::Line(line) => serial(&line.port),
+            SensorKind::Ubx(ubx) => serial(&ubx.port),
             SensorKind::Nmea(nmea) => serial(&nmea.port),
             SensorKind::Hall(_) => continue,
         };

@@ -16,6 +16,7 @@ pub(super) const BROKER: &[&str] = &[
     "server-name",
     "confirm",
     "encoding",
+    "mqtt",
     "topic-prefix",
     "keep-alive",
     "window",
@@ -52,9 +53,122 @@ pub(super) const HALL: &[&str] = &[
     "distance",
 ];
 
-pub(super) const J1939: &[&str] = &["name", "kind", "interface", "signal", "source-address", "report", "timeout"];
+pub(super) const J1939: &[&str] = &[
+    "name",
+    "kind",
+    "interface",
+    "signal",
+    "source-address",
+    "pgn",
+    "start-bit",
+    "length",
+    "scale",
+    "offset",
+    "unit",
+    "report",
+    "timeout",
+];
+
+pub(super) const OBD2: &[&str] = &[
+    "name",
+    "kind",
+    "interface",
+    "signals",
+    "pid",
+    "bytes",
+    "scale",
+    "offset",
+    "unit",
+    "identifiers",
+    "ecu",
+    "report",
+    "answer-within",
+    "timeout",
+];
+
+pub(super) const DBC: &[&str] =
+    &["name", "kind", "interface", "file", "message", "signal", "counter", "unit", "any-sender", "report", "timeout"];
+
+pub(super) const CANOPEN: &[&str] = &[
+    "name",
+    "kind",
+    "interface",
+    "node",
+    "index",
+    "sub-index",
+    "cob-id",
+    "start-bit",
+    "length",
+    "signed",
+    "scale",
+    "offset",
+    "unit",
+    "report",
+    "answer-within",
+    "timeout",
+];
 
 pub(super) const NMEA: &[&str] = &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "position"];
+
+pub(super) const MODBUS: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "parity",
+    "stop-bits",
+    "rs485",
+    "slave",
+    "table",
+    "register",
+    "format",
+    "order",
+    "invalid",
+    "scale",
+    "offset",
+    "unit",
+    "report",
+    "answer-within",
+    "timeout",
+];
+
+pub(super) const RADAR: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "angle",
+    "angle-uncertainty",
+    "unit",
+    "zero",
+    "direction",
+    "report",
+    "timeout",
+];
+
+pub(super) const LINE: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "parity",
+    "stop-bits",
+    "rs485",
+    "pattern",
+    "decimal",
+    "invalid",
+    "scale",
+    "offset",
+    "unit",
+    "report",
+    "timeout",
+];
+
+pub(super) const UBX: &[&str] =
+    &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "accuracy-limit", "position"];
 
 /// Of a sensor whose kind is missing or unknown.
 pub(super) const ANY_SENSOR: &[&str] = &["name", "kind"];
@@ -93,5 +207,12 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("log", LOG),
     ("sensor hall", HALL),
     ("sensor j1939", J1939),
+    ("sensor obd2", OBD2),
+    ("sensor dbc", DBC),
+    ("sensor canopen", CANOPEN),
+    ("sensor modbus", MODBUS),
+    ("sensor radar", RADAR),
+    ("sensor line", LINE),
+    ("sensor ubx", UBX),
     ("sensor nmea", NMEA),
 ];

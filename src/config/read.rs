@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use crate::board::{Board, Catalog};
 
 use super::{
-    Broker, Complaints, Config, Confirm, Encoding, Gateway, Level, Log, Spool, WhenFull,
+    Broker, Complaints, Config, Confirm, Encoding, Gateway, Level, Log, MqttVersion, Spool, WhenFull,
     complaint::Complaint,
     keys, sensors, url,
     walk::{Section, Spot, Walk},
@@ -61,7 +61,7 @@ fn tables(walk: &mut Walk<'_>, file: &Path, document: &DeTable<'_>, catalog: &Ca
     let broker = broker(walk, &sections[1], &paths);
     let spool = spool(walk, &sections[2], &paths);
     let log = log(walk, &sections[3]);
-    let mut sensors = sensors::read(walk, document, board.as_ref());
+    let mut sensors = sensors::read(walk, document, board.as_ref(), &paths.base);
     if let Some(board) = &board {
         sensors::give_audit_pins(&mut sensors, board);
     }
@@ -204,6 +204,8 @@ fn broker(walk: &mut Walk<'_>, section: &Section<'_>, paths: &Paths) -> Option<B
     let confirm = walk.choice(section, "confirm", &[("hub", Confirm::Hub), ("broker", Confirm::Broker)]);
     let encodings = [("postcard", Encoding::Postcard), ("json", Encoding::Json)];
     let encoding = walk.choice(section, "encoding", &encodings);
+    let versions = [("3.1.1", MqttVersion::Three), ("5", MqttVersion::Five)];
+    let mqtt = walk.choice(section, "mqtt", &versions).unwrap_or(MqttVersion::Three);
     let topic_prefix = topic_prefix(walk, section);
     let keep_alive = walk.time(section, "keep-alive", ("5 s", "1 h"));
     let window = walk.bytes(section, "window", ("16 KiB", "64 MiB"));
@@ -221,6 +223,7 @@ fn broker(walk: &mut Walk<'_>, section: &Section<'_>, paths: &Paths) -> Option<B
         server_name,
         confirm: confirm.unwrap_or(Confirm::Hub),
         encoding: encoding.unwrap_or(Encoding::Postcard),
+        mqtt,
         topic_prefix: topic_prefix.unwrap_or_else(|| "speedwell/v1".into()),
         keep_alive: keep_alive.unwrap_or(std::time::Duration::from_secs(20)),
         window: window.unwrap_or(256 * 1024),

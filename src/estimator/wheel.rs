@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock::BootNs,
     sensor::{
-        ChannelSpec, Counters, Edge, Notice, Pace, Reading, Sensor, Value,
+        ChannelSpec, Counters, Edge, EdgeSensor, Notice, Pace, Reading, Sensor, Value,
         hall::{Conditioner, Edges, Foresight, Pulse},
     },
 };
@@ -276,6 +276,12 @@ impl Wheel {
     }
 }
 
+impl EdgeSensor for Wheel {
+    fn on_edge(&mut self, edge: &Edge) {
+        Wheel::on_edge(self, edge);
+    }
+}
+
 impl Sensor for Wheel {
     fn channels(&self) -> &[ChannelSpec] {
         &self.channels.all
@@ -312,6 +318,10 @@ impl Sensor for Wheel {
         } else {
             Notice { kind: EventKind::SensorRecovered, detail: format!("no longer: {ailment}") }
         })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.ailments().next().map(|ailment| ailment.to_string())
     }
 
     fn live(&self, now: BootNs) -> Option<Result<Value, NoData>> {

@@ -177,6 +177,14 @@ impl Recorder {
         }
     }
 
+    /// Sensor number `sensor` tells in words what is wrong with it, until it tells `None`: they stand in the place of what
+    /// the reasons of its readings mean in general.
+    pub fn explain(&mut self, sensor: usize, words: Option<String>) {
+        if let Some(state) = self.sensors.get_mut(sensor) {
+            state.explain(words);
+        }
+    }
+
     /// Something happened that concerns no sensor.
     pub fn event(&mut self, kind: EventKind, detail: String, now: BootNs) {
         self.push_event(kind, None, detail, now);

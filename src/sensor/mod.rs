@@ -5,13 +5,25 @@
 //! Keeps   a few bytes of state a sensor; reads no clock, opens no file: the same bytes give the same readings.
 //! Imports `clock`, the wire's words. No Linux in here.
 
+pub mod canopen;
+pub mod dbc;
+pub mod field;
+pub mod frame;
 pub mod hall;
 pub mod j1939;
+pub mod line;
+mod lines;
+pub mod modbus;
 pub mod nmea;
+mod noise;
+pub mod obd2;
 mod pace;
+pub mod radar;
 mod said;
 pub mod ubx;
+pub mod unit;
 
+pub use frame::Frame;
 pub(crate) use pace::Pace;
 
 use std::time::Duration;
@@ -102,6 +114,43 @@ pub trait Sensor {
     /// damaged; nothing is changed then.
     fn remember(&mut self, _bytes: &[u8]) -> bool {
         false
+    }
+    /// What is wrong now, in words for who has to mend it, where the reason of the readings does not tell it all: a
+    /// refusal's code, bytes that make no sense.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A sensor that is fed with the edges of its lines.
+pub trait EdgeSensor: Sensor {
+    /// Takes an edge; what it means is said at the next tick.
+    fn on_edge(&mut self, edge: &Edge);
+}
+
+/// A sensor that is fed with the frames of a CAN bus; one that has to be asked sends frames too.
+pub trait FrameSensor: Sensor {
+    /// Takes a frame, any frame of the bus, and says what it tells.
+    fn on_frame(&mut self, frame: &TimedFrame<Frame>, out: &mut Vec<Reading>);
+    /// The frame to send at `now`, if there is one; called again until there is none.
+    fn ask(&mut self, _now: BootNs) -> Option<Frame> {
+        None
+    }
+    /// When [`FrameSensor::ask`] or a tick is to be called again, if that is before the next tick.
+    fn wakes(&self) -> Option<BootNs> {
+        None
+    }
+}
+
+/// A sensor that is fed with the bytes of a serial line; one that has to be asked or set up sends bytes too.
+pub trait ByteSensor: Sensor {
+    /// Takes bytes as they come, however they are cut, and says what they tell; `t` is when the first of them arrived.
+    fn on_bytes(&mut self, t: BootNs, bytes: &[u8], out: &mut Vec<Reading>);
+    /// Puts into `out` what is to be sent at `now`, if anything.
+    fn ask(&mut self, _now: BootNs, _out: &mut Vec<u8>) {}
+    /// When [`ByteSensor::ask`] or a tick is to be called again, if that is before the next tick.
+    fn wakes(&self) -> Option<BootNs> {
+        None
     }
 }
 

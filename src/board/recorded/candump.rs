@@ -13,8 +13,11 @@ use embedded_can::Frame as _;
 
 use super::{BadLine, Input, Item, Lines, Recording, RecordingError, Step, shown};
 use crate::{
-    board::frame::{Frame, MAX_DATA_BYTES, id_of},
     clock::BootNs,
+    sensor::{
+        Frame,
+        frame::{MAX_DATA_BYTES, id_of},
+    },
 };
 
 /// CAN_ERR_FLAG: in a log an error frame is an 8-digit identifier with this bit.

@@ -20,8 +20,10 @@ pub use candump::Candump;
 pub use edges::EdgesFile;
 pub use sentences::SerialFile;
 
-use super::Frame;
-use crate::{clock::BootNs, sensor::Edge};
+use crate::{
+    clock::BootNs,
+    sensor::{Edge, Frame},
+};
 
 /// A line longer than this is no line of ours: the longest of a candump log is 160 bytes.
 const LINE_BYTES_MAX: usize = 4096;
