@@ -4,11 +4,11 @@
 use proptest::prelude::*;
 use speedwell_wire::Quality;
 
-use super::{
-    super::simulation::{SECOND, START, options, rising, run, stamped as stamp},
-    *,
+use super::*;
+use crate::{
+    estimator::simulation::{SECOND, START, options, rising, run, stamped as stamp},
+    sensor::EdgeKind,
 };
-use crate::sensor::EdgeKind;
 
 /// True times of pulses at `v0 + a t`, from t = 0, first at a phase of its own; ends when it stands or at `length`.
 fn drive(v0: f64, a: f64, pitch: f64, phase: f64, length: f64) -> Vec<f64> {

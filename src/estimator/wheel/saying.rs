@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use speedwell_wire::{NoData, Quality};
 
-use super::{
-    super::{odometer::Between, tracker::Motion, window::Rate},
-    Wheel,
-};
+use super::Wheel;
 use crate::{
     clock::BootNs,
+    estimator::{odometer::Between, tracker::Motion, window::Rate},
     sensor::{Reading, Value, hall::Pulse},
 };
 
