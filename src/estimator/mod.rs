@@ -28,6 +28,8 @@ mod teeth;
 #[cfg(test)]
 mod teeth_tests;
 mod tracker;
+#[cfg(test)]
+mod trouble_tests;
 mod wheel;
 mod window;
 

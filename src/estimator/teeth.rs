@@ -53,6 +53,8 @@ pub(super) struct Teeth {
     candidate: Option<Candidate>,
     /// Stamps of two turns; 0 where no tooth came.
     times: Vec<u64>,
+    /// Teeth whose newest pulse strayed, a bit each.
+    strayed: [u64; LARGEST as usize / 64],
     /// Added to a pulse's index it is the tooth's place in the table, but for whole turns.
     shift: i64,
     placed: bool,
@@ -85,6 +87,7 @@ impl Teeth {
                 kept: vec![0.0; places],
                 candidate: None,
                 times: vec![0; 2 * places],
+                strayed: Default::default(),
                 shift: 0,
                 placed: false,
                 newest: 0,
@@ -161,7 +164,8 @@ impl Teeth {
         self.forget_run();
     }
 
-    /// Takes a pulse; `stray` when its stamp cannot be trusted. `jitter` in seconds. True when the table was exchanged,
+    /// Takes a pulse; `stray` when it came at a time that nothing explains, which is its stamp's fault unless it is the
+    /// same tooth's each turn. `jitter` in seconds. True when the table was exchanged,
     /// so that pulses corrected before and after do not go together.
     pub(super) fn take(&mut self, t: BootNs, index: i64, stray: bool, jitter: f64) -> bool {
         let ring = self.times.len() as i64;
@@ -178,11 +182,21 @@ impl Teeth {
         } else {
             self.run = 1;
         }
-        self.times[index.rem_euclid(ring) as usize] = if stray { 0 } else { t.0 };
+        let again = self.stray_again(index, stray);
+        self.times[index.rem_euclid(ring) as usize] = if stray && !again { 0 } else { t.0 };
         self.newest = index;
         let exchanged = self.compare();
         let turned = self.run / places > before / places;
         (turned && self.run >= 2 * places && self.turn(jitter)) || exchanged
+    }
+
+    /// Notes whether the tooth strayed; true when it did so on the turn before, too.
+    fn stray_again(&mut self, index: i64, stray: bool) -> bool {
+        let tooth = self.tooth(index);
+        let (word, bit) = (&mut self.strayed[tooth / 64], 1 << (tooth % 64));
+        let before = *word & bit != 0;
+        *word = if stray { *word | bit } else { *word & !bit };
+        stray && before
     }
 
     /// Index and stamp of each pulse of the last two turns, oldest first.

@@ -121,10 +121,11 @@ fn a_tooth_that_slipped_by_unseen_turns_the_table() {
     let cut = Cut::new(48, 0.01, &mut rng);
     let mut wheel = learned(48, &cut, 5e-6, 60.0, &mut rng);
     // It stops, rolls on by seven teeth that nobody hears, and drives off.
-    let times = cut.pulses(&Motion::step(0.3, 3.0, 0.0, 5.0), 20.0);
+    let times = cut.pulses(&Motion::step(0.05, 5.0, 0.0, 3.0), 20.0);
     let later: Vec<Edge> = stamped(times[7..].iter().map(|pulse| pulse.1 + 100.0), 5e-6, &mut rng);
     let first = cut.pulses(&cruise(), 60.0).len() % 48;
-    feed(&mut wheel, &later[..48 * 60]);
+    // Twelve turns until the speed is steady, and as many to see it and put it right.
+    feed(&mut wheel, &later[..48 * 24]);
     // The index of the first pulse after the stop goes on from the last before it.
     let rotation = (7 + 48 - first) % 48;
     assert!(wrong(wheel.tooth_table().unwrap(), &cut.offsets, rotation) < 3e-4);

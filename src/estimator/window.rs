@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::block::{Fit, Sums};
 use crate::{clock::BootNs, sensor::hall::Pulse};
 
-/// Blocks kept. A window takes ten, or one a pulse when the wheel is slow, and the window before it as many; more would
+/// Blocks kept. A window takes ten, or one a pulse when the wheel is slow, and the window before it as many. More would
 /// be needed only above 250 pulses a block, where fewer do as well.
-const BLOCKS: usize = 26;
+const BLOCKS: usize = 22;
 /// Pulses after which a block is closed.
 const BLOCK_PULSES: f64 = 256.0;
 /// Fewest pulses a rate is taken from, when there are so many.
