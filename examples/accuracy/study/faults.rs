@@ -101,4 +101,3 @@ pub(crate) fn with_gaps(passings: &[Passing], spacing: f64, longest: f64, seqno:
     }
     gaps
 }
-

@@ -86,10 +86,8 @@ pub(crate) struct Passing {
 
 /// Stamps passings with white jitter of `sigma` seconds, in order, as one interrupt line does.
 pub(crate) fn stamped(passings: &[(i64, f64)], sigma: f64, chance: &mut Chance) -> Vec<Passing> {
-    let mut edges: Vec<Passing> = passings
-        .iter()
-        .map(|&(index, t)| Passing { index, t, stamp: boot(t + sigma * chance.normal()) })
-        .collect();
+    let mut edges: Vec<Passing> =
+        passings.iter().map(|&(index, t)| Passing { index, t, stamp: boot(t + sigma * chance.normal()) }).collect();
     for k in 1..edges.len() {
         edges[k].stamp = edges[k].stamp.max(edges[k - 1].stamp);
     }

@@ -60,7 +60,8 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Wanted, String> {
             "--quick" => options.quick = true,
             "--seed" => {
                 let text = value("a number")?;
-                options.seed = text.parse().map_err(|_| format!("--seed {text}: not a whole number from 0 to 2^64-1"))?;
+                options.seed =
+                    text.parse().map_err(|_| format!("--seed {text}: not a whole number from 0 to 2^64-1"))?;
             }
             "--only" => options.only = properties(value("a list like S1,S9")?)?,
             "--plot" => options.plot = Some(value("a file")?.into()),

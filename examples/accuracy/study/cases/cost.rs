@@ -87,6 +87,7 @@ pub(super) fn run(options: &Options) -> Group {
 fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, model)| model);
+    let model =
+        about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, model)| model);
     format!("{cores} cores of {}", model.unwrap_or(std::env::consts::ARCH))
 }

@@ -24,7 +24,8 @@ const FALSE_GAPS: f64 = 1e-6;
 const NEARLY_ROUND: u32 = u32::MAX - 20_000;
 
 pub(super) fn run(options: &Options) -> Group {
-    let mut group = Group::new("S10", "gaps in the kernel's sequence numbers: share of what was put in that is reported, percent");
+    let mut group =
+        Group::new("S10", "gaps in the kernel's sequence numbers: share of what was put in that is reported, percent");
     let seconds = if options.quick { 100.0 } else { 2300.0 };
     let mut chance = Chance::of(options.seed, "gaps");
     let road = cruise().change_to(17.3, 1.0).swing(5.0, 0.2, seconds);
@@ -47,6 +48,10 @@ pub(super) fn run(options: &Options) -> Group {
     feed.edges_until(road.length());
     let told = feed.wheel.counters();
     let wrong = (told.lost + told.suspected) as f64 / passings.len() as f64;
-    group.rows.push(Row::new(format!("false gaps an edge, of {} whole ones", passings.len()), wrong, Gate::AtMost(FALSE_GAPS)));
+    group.rows.push(Row::new(
+        format!("false gaps an edge, of {} whole ones", passings.len()),
+        wrong,
+        Gate::AtMost(FALSE_GAPS),
+    ));
     group
 }

@@ -27,12 +27,7 @@ pub(crate) const NEED_HARDWARE: [&str; 2] = [
 pub(crate) fn run(options: &Options, say: &mut dyn FnMut(&Group) -> io::Result<()>) -> io::Result<Vec<Point>> {
     let points = windows::run(options, say)?;
     type Part = fn(&Options) -> Group;
-    let parts: [(u8, Part); 4] = [
-        (9, spoilt::run),
-        (10, gaps::run),
-        (11, standstill::run),
-        (14, cost::run),
-    ];
+    let parts: [(u8, Part); 4] = [(9, spoilt::run), (10, gaps::run), (11, standstill::run), (14, cost::run)];
     for (_, part) in parts.into_iter().filter(|(number, _)| options.wants(*number)) {
         say(&part(options))?;
     }

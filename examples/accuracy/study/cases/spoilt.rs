@@ -96,7 +96,8 @@ fn outcome(
         Some(fault) => spoilt(passings, Some(fault), 1.0, chance),
         None => delivered(passings.iter().map(|passing| passing.stamp), 1),
     };
-    let mut feed = Feed::new(speedwell::estimator::WheelOptions { distance: true, ..wheel_options(gear, PERIOD) }, &edges);
+    let mut feed =
+        Feed::new(speedwell::estimator::WheelOptions { distance: true, ..wheel_options(gear, PERIOD) }, &edges);
     for now in ticks(0.0, CRUISE, PERIOD) {
         feed.tick(now);
     }

@@ -1,22 +1,17 @@
 //! S11: what is said when the pulses stop coming.
 
-use speedwell::{
-    clock::BootNs,
-    sensor::Reading,
-};
+use speedwell::{clock::BootNs, sensor::Reading};
 use speedwell_wire::Quality;
 
-use super::{
-    super::{
-        chance::Chance,
-        gear::{Gear, Passing, delivered, drive_time, stamped},
-        options::Options,
-        ours::{Feed, known, options as wheel_options, ticks},
-        peers::{self, Seen},
-        report::{Gate, Group, Row},
-        road::Road,
-        score::Rms,
-    },
+use super::super::{
+    chance::Chance,
+    gear::{Gear, Passing, delivered, drive_time, stamped},
+    options::Options,
+    ours::{Feed, known, options as wheel_options, ticks},
+    peers::{self, Seen},
+    report::{Gate, Group, Row},
+    road::Road,
+    score::Rms,
 };
 
 const SIGMA: f64 = 5e-6;
@@ -52,7 +47,10 @@ pub(super) fn run(options: &Options) -> Group {
         let pitch = super::super::gear::CIRCUMFERENCE / teeth as f64;
         let limit = (pitch / ZERO_BELOW).min(LONGEST_WAIT) + PERIOD + DELIVERY;
         let text = format!("{teeth:>2} teeth: zero confirmed after the last edge, s");
-        group.rows.push(Row::new(text, stops.confirmed, Gate::AtMost((limit * 1e3).ceil() / 1e3)).bound(format!("{:.3} s", limit - PERIOD - DELIVERY)));
+        group.rows.push(
+            Row::new(text, stops.confirmed, Gate::AtMost((limit * 1e3).ceil() / 1e3))
+                .bound(format!("{:.3} s", limit - PERIOD - DELIVERY)),
+        );
         let text = format!("{teeth:>2} teeth: most above d/age, percent");
         group.rows.push(Row::new(text, 100.0 * stops.above, Gate::AtMost(ROUNDING * 100.0)));
         let text = format!("{teeth:>2} teeth: rms error +-1.5 s about standstill, m/s");
@@ -113,7 +111,8 @@ fn one_stop(gear: &Gear, road: &Road, standing: f64, passings: &[Passing], stops
         }
     }
     // Once NaN, always NaN: a zero that never came is not made up for by others.
-    stops.confirmed = if zero_at.is_nan() || stops.confirmed.is_nan() { f64::NAN } else { stops.confirmed.max(zero_at) };
+    stops.confirmed =
+        if zero_at.is_nan() || stops.confirmed.is_nan() { f64::NAN } else { stops.confirmed.max(zero_at) };
 }
 
 /// How often standstill is said at a little more than twice the speed that is still standstill.

@@ -258,8 +258,17 @@ fn long_windows(options: &Options) -> Group {
                 let edges = delivered(passings.iter().map(|passing| passing.stamp), 1);
                 let mut feed = Feed::new(wheel_options(&gear, 1.0), &edges);
                 let (from, to, unknown) = (30.0, road.length(), Unknown::Acceleration);
-                let trial =
-                    Trial { road: &road, gear: &gear, passings: &passings, edges: &edges, sigma, period: 1.0, from, to, unknown };
+                let trial = Trial {
+                    road: &road,
+                    gear: &gear,
+                    passings: &passings,
+                    edges: &edges,
+                    sigma,
+                    period: 1.0,
+                    from,
+                    to,
+                    unknown,
+                };
                 trial.run(&mut feed, &mut score);
             }
             let (us, window) = (sigma * 1e6, score.seconds());
