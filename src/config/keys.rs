@@ -2,7 +2,7 @@
 //! config/reference.toml fails a test.
 
 /// The tables of the file.
-pub(super) const TABLES: &[&str] = &["gateway", "broker", "spool", "log", "sensor"];
+pub(super) const TABLES: &[&str] = &["gateway", "broker", "spool", "log", "fusion", "sensor"];
 
 pub(super) const GATEWAY: &[&str] = &["id", "board", "state-directory"];
 
@@ -24,6 +24,8 @@ pub(super) const BROKER: &[&str] = &[
 ];
 
 pub(super) const SPOOL: &[&str] = &["directory", "max-size", "keep-free", "commit-every", "when-full"];
+
+pub(super) const FUSION: &[&str] = &["name", "sensors", "hold", "back-after"];
 
 pub(super) const LOG: &[&str] = &["level"];
 
@@ -197,6 +199,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("broker", BROKER),
     ("spool", SPOOL),
     ("log", LOG),
+    ("fusion", FUSION),
     ("sensor hall", HALL),
     ("sensor j1939", J1939),
     ("sensor obd2", OBD2),

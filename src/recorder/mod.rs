@@ -8,6 +8,7 @@
 //! A reading that has a value becomes a sample. One that has none becomes no sample: the hole in time is the record of
 //! it, and the first such reading is told by an event that names the reason, as is the recovery.
 
+pub mod fusion;
 mod state;
 
 use std::time::Duration;
@@ -183,6 +184,11 @@ impl Recorder {
         if let Some(state) = self.sensors.get_mut(sensor) {
             state.explain(words);
         }
+    }
+
+    /// Sensor number `sensor` has news beside its readings.
+    pub fn news(&mut self, sensor: usize, kind: EventKind, detail: String, now: BootNs) {
+        self.push_event(kind, Some(sensor), detail, now);
     }
 
     /// Something happened that concerns no sensor.
