@@ -118,6 +118,7 @@ fn without_defaults(text: &str) -> String {
         "interface",
         "port",
         "bus",
+        "sensors",
         "file",
         "message",
         "signal",

@@ -95,7 +95,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let started = Instant::now();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let sensors = Sensors::new(&config);
-    let sources = sensors.sources();
+    let (sources, fusion) = (sensors.sources(), sensors.fusion());
     let (said_in, said) = mpsc::channel(sources::CHANNEL);
     let (stop, shed, lost) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::new(AtomicU64::new(0)));
     let counters: Vec<_> = config.sensors.iter().map(|_| Arc::new(Mutex::default())).collect();
@@ -139,7 +139,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let begun = Instant::now();
     let beat = vitals.watch("recorder", Duration::from_secs(30), begun);
     let (live_in, live) = watch::channel(None);
-    let (troubles_in, troubles) = watch::channel(vec![None; config.sensors.len()]);
+    let (troubles_in, troubles) = watch::channel(vec![None; sources.len()]);
     let (others_in, others) = mpsc::channel(OTHERS);
     let manifest = recorder.manifest().clone();
 
@@ -147,6 +147,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     let recording = Recording {
         recorder,
+        fusion: fusion.map(|fusion| (config.sensors.len(), fusion)),
         spool: spool.clone(),
         clock: clock.clone(),
         said,

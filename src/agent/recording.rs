@@ -22,7 +22,8 @@ use super::{
 use crate::{
     clock::{BootNs, Clock},
     health::Beat,
-    recorder::{RECORD_SPAN, Recorder, Trouble},
+    recorder::{RECORD_SPAN, Recorder, Trouble, fusion::Fusion},
+    sensor::{Notice, Reading},
     spool::{Spool, SpoolError},
 };
 
@@ -55,6 +56,8 @@ pub(super) type Troubles = Vec<Option<Trouble>>;
 /// See the module.
 pub(super) struct Recording {
     pub(super) recorder: Recorder,
+    /// One speed out of several, and its number as a sensor.
+    pub(super) fusion: Option<(usize, Fusion)>,
     pub(super) spool: Spool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) said: mpsc::Receiver<Said>,
@@ -116,6 +119,9 @@ impl Recording {
         match said.what {
             What::Readings(readings) => {
                 readings.iter().for_each(|reading| self.recorder.take(said.sensor, reading, now));
+                self.fuse(now, |fusion, out, notices| {
+                    readings.iter().for_each(|reading| fusion.take(said.sensor, reading, now, out, notices));
+                });
                 if !self.shown && readings.iter().any(|reading| reading.value.is_ok()) {
                     self.shown = true;
                     self.live.send_replace(Some(self.recorder.live(now)));
@@ -125,7 +131,10 @@ impl Recording {
             What::Notice(notice) => self.recorder.notice(said.sensor, notice.kind, notice.detail, now),
             What::Memory(bytes) => self.keep_memory(said.sensor, &bytes),
             What::Words(words) => self.recorder.explain(said.sensor, words),
-            What::Fault(detail) => self.recorder.fault(said.sensor, &detail, now),
+            What::Fault(detail) => {
+                self.recorder.fault(said.sensor, &detail, now);
+                self.fuse(now, |fusion, _, notices| fusion.fault(said.sensor, now, notices));
+            }
         }
     }
 
@@ -146,10 +155,20 @@ impl Recording {
         }
     }
 
+    /// Lets the fusion hear something, and records what it makes of it.
+    fn fuse(&mut self, now: BootNs, hear: impl FnOnce(&mut Fusion, &mut Vec<Reading>, &mut Vec<Notice>)) {
+        let Some((number, fusion)) = &mut self.fusion else { return };
+        let (mut out, mut notices) = (Vec::new(), Vec::new());
+        hear(fusion, &mut out, &mut notices);
+        out.iter().for_each(|reading| self.recorder.take(*number, reading, now));
+        notices.into_iter().for_each(|notice| self.recorder.notice(*number, notice.kind, notice.detail, now));
+    }
+
     async fn turn(&mut self) {
         self.beat.bump();
         let now = self.clock.now();
         self.note_losses(now);
+        self.fuse(now, |fusion, out, notices| fusion.tick(now, out, notices));
         let records = self.recorder.due(now, false);
         self.keep(records).await;
         self.live.send_replace(Some(self.recorder.live(now)));

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use speedwell_wire::Quantity;
 use tokio::task::JoinHandle as Task;
 use tracing::warn;
 
@@ -18,8 +19,11 @@ use super::{
 use crate::{
     board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, ShaftWish, raise_priority},
     clock::BootNs,
-    config::{Config, Sensor as Configured},
-    recorder::Source,
+    config::{self, Config, Sensor as Configured},
+    recorder::{
+        Source,
+        fusion::{Fusion, Input, Options},
+    },
     sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus, shaft::LookSensor},
 };
 
@@ -40,6 +44,7 @@ const JOIN_WITHIN: Duration = Duration::from_secs(1);
 pub struct Sensors {
     doors: Doors,
     configured: Vec<Configured>,
+    fusion: Option<config::Fusion>,
 }
 
 /// Sensors at work.
@@ -51,7 +56,11 @@ pub(super) struct Running {
 impl Sensors {
     /// Takes the sensors of a configuration. Nothing is opened yet; a simulated board's vehicle begins its drive.
     pub fn new(config: &Config) -> Self {
-        Self { doors: Doors::of(&config.gateway.board), configured: config.sensors.clone() }
+        Self {
+            doors: Doors::of(&config.gateway.board),
+            configured: config.sensors.clone(),
+            fusion: config.fusion.clone(),
+        }
     }
 
     /// What the recorder has to know of them.
@@ -63,7 +72,25 @@ impl Sensors {
             }
             Source { name: sensor.name.clone(), channels, calibration: 0 }
         };
-        self.configured.iter().map(source).collect()
+        let mut sources: Vec<Source> = self.configured.iter().map(source).collect();
+        if let Some(fusion) = self.fusion() {
+            sources.push(Source { name: fusion.name().to_owned(), channels: fusion.channels(), calibration: 0 });
+        }
+        sources
+    }
+
+    /// The fused speed, where one is wanted; its source stands behind those of the sensors.
+    pub(super) fn fusion(&self) -> Option<Fusion> {
+        let wanted = self.fusion.as_ref()?;
+        let input = |name: &String| {
+            let sensor = self.configured.iter().position(|sensor| sensor.name == *name)?;
+            let channels = Wiring::of(&self.configured[sensor], Origin::Live).channels();
+            let channel = channels.iter().position(|channel| channel.quantity == Quantity::Speed)?;
+            Some(Input { name: name.clone(), sensor, channel, period: channels[channel].period })
+        };
+        let inputs = wanted.sensors.iter().filter_map(input).collect();
+        let (name, hold, back_after) = (wanted.name.clone(), wanted.hold, wanted.back_after);
+        Some(Fusion::new(Options { name, inputs, hold, back_after }))
     }
 
     /// The first of the channels in which the counts of sensor `index` are told, where they are.

@@ -2,7 +2,7 @@
 //! config/reference.toml fails a test.
 
 /// The tables of the file.
-pub(super) const TABLES: &[&str] = &["gateway", "broker", "spool", "log", "sensor"];
+pub(super) const TABLES: &[&str] = &["gateway", "broker", "spool", "log", "fusion", "sensor"];
 
 pub(super) const GATEWAY: &[&str] = &["id", "board", "state-directory"];
 
@@ -25,6 +25,8 @@ pub(super) const BROKER: &[&str] = &[
 
 pub(super) const SPOOL: &[&str] =
     &["directory", "max-size", "keep-free", "commit-every", "lazy", "max-age", "when-full"];
+
+pub(super) const FUSION: &[&str] = &["name", "sensors", "hold", "back-after"];
 
 pub(super) const LOG: &[&str] = &["level"];
 
@@ -287,6 +289,7 @@ pub const ALL: &[(&str, &[&str])] = &[
     ("broker", BROKER),
     ("spool", SPOOL),
     ("log", LOG),
+    ("fusion", FUSION),
     ("sensor hall", HALL),
     ("sensor encoder", ENCODER),
     ("sensor j1939", J1939),

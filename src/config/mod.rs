@@ -18,6 +18,7 @@ use crate::board::{Board, Catalog};
 
 mod calibration;
 pub mod complaint;
+mod fusion;
 pub mod keys;
 mod options;
 mod quantity;
@@ -57,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// What is measured; at least one.
     pub sensors: Vec<Sensor>,
+    /// One speed out of several sensors, where it is wanted.
+    pub fusion: Option<Fusion>,
     /// What is allowed but doubtful; told at start and by `check`.
     pub warnings: Vec<Complaint>,
 }
@@ -205,6 +208,19 @@ pub struct Sensor {
     pub name: String,
     /// What it is, with all that is particular to it.
     pub kind: SensorKind,
+}
+
+/// `[fusion]`: one speed out of several sensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fusion {
+    /// What the fused speed is called.
+    pub name: String,
+    /// Names of its sensors, the best first; at least two.
+    pub sensors: Vec<String>,
+    /// How old the newest value of the sensor that gives it may become.
+    pub hold: Duration,
+    /// How long a better one has to have spoken to give it again.
+    pub back_after: Duration,
 }
 
 /// What a sensor is.

@@ -55,6 +55,7 @@ fn tables(walk: &mut Walk<'_>, file: &Path, document: &DeTable<'_>, catalog: &Ca
         section(walk, document, "broker", keys::BROKER, true),
         section(walk, document, "spool", keys::SPOOL, false),
         section(walk, document, "log", keys::LOG, false),
+        section(walk, document, "fusion", keys::FUSION, false),
     ];
     let gateway = gateway(walk, &sections[0], catalog, &paths);
     let board = gateway.as_ref().and_then(|(_, board, _)| board.clone());
@@ -65,6 +66,7 @@ fn tables(walk: &mut Walk<'_>, file: &Path, document: &DeTable<'_>, catalog: &Ca
     if let Some(board) = &board {
         sensors::give_audit_pins(&mut sensors, board);
     }
+    let fusion = super::fusion::read(walk, &sections[4], &sensors);
     let (id, board, state_directory) = gateway?;
     Some(Config {
         file: file.into(),
@@ -73,6 +75,7 @@ fn tables(walk: &mut Walk<'_>, file: &Path, document: &DeTable<'_>, catalog: &Ca
         spool,
         log,
         sensors,
+        fusion,
         warnings: Vec::new(),
     })
 }
@@ -97,7 +100,7 @@ fn unknown_tables(walk: &mut Walk<'_>, document: &DeTable<'_>) {
                 complaint.meant(name, keys::TABLES.iter().copied());
             }
         }
-        complaint.allowed("[gateway], [broker], [spool], [log], [[sensor]]");
+        complaint.allowed("[gateway], [broker], [spool], [log], [fusion], [[sensor]]");
     }
 }
 

@@ -8,6 +8,7 @@
 //! A reading that has a value becomes a sample. One that has none becomes no sample: the hole in time is the record of
 //! it, and the first such reading is told by an event that names the reason, as is the recovery.
 
+pub mod fusion;
 mod state;
 
 use std::time::Duration;

@@ -565,7 +565,7 @@ gateway.toml:1:1: id: there is no key `id` here
 1 | id = "t"
   | ^^
   = `id` belongs to [gateway]; keys before the first [table] belong to none
-  = allowed: [gateway], [broker], [spool], [log], [[sensor]]
+  = allowed: [gateway], [broker], [spool], [log], [fusion], [[sensor]]
 
 gateway.toml:2:1: gateway.id: is missing: the gateway's name, as id = "truck-7"
   |
