@@ -1,6 +1,7 @@
 //! Errors of a drive's readings, ours and the peers', against the truth and against the bound.
 
 use speedwell::{clock::BootNs, sensor::Edge};
+use speedwell_wire::Quality;
 
 use super::{
     bound::{Unknown, bound},
@@ -50,8 +51,9 @@ pub(crate) struct Score {
     /// Edges and seconds in the windows, all together.
     edges: usize,
     seconds: f64,
-    /// Ticks at which there was something new to say.
+    /// Ticks at which there was something new to say, and those of them that brought a bound because a pulse was overdue.
     expected: usize,
+    estimated: usize,
 }
 
 impl Score {
@@ -70,10 +72,21 @@ impl Score {
         self.seconds / self.error.count.max(1) as f64
     }
 
-    /// Whether it spoke when there was something to say: no method is good for being silent. One tick in fifty may fall
-    /// to the pacing of the reports.
-    pub(crate) fn spoke(&self) -> bool {
-        self.error.count > 0 && self.error.count * 50 >= self.expected * 49
+    /// Share of ticks at which there was something new and nothing was said, percent: no method is good for being silent.
+    pub(crate) fn silence(&self) -> f64 {
+        let spoken = self.error.count + self.estimated;
+        100.0 * self.expected.saturating_sub(spoken) as f64 / self.expected.max(1) as f64
+    }
+
+    /// Whether it spoke when there was something to say. One tick in fifty may fall to the pacing of the reports. Where
+    /// the acceleration jumps, a wheel of few pulses begins anew, and that takes some of them: one in five.
+    pub(crate) fn spoke(&self, jumps: bool) -> bool {
+        self.error.count > 0 && self.silence() <= if jumps { 20.0 } else { 2.0 } && self.bounds() <= 33.0
+    }
+
+    /// Share of bounds among what was said, percent.
+    pub(crate) fn bounds(&self) -> f64 {
+        100.0 * self.estimated as f64 / (self.error.count + self.estimated).max(1) as f64
     }
 
     pub(crate) fn peer_ratios(&self) -> [Option<f64>; 4] {
@@ -110,6 +123,7 @@ impl Trial<'_> {
     pub(crate) fn run(&self, feed: &mut Feed, score: &mut Score) {
         let stamps: Vec<BootNs> = self.edges.iter().map(|edge| edge.t).collect();
         let mut heard = known(self.passings, self.from);
+        let mut spoken_of = f64::NEG_INFINITY;
         for now in ticks(self.from, self.to, self.period) {
             let readings = feed.tick(now);
             let known = known(self.passings, now);
@@ -119,16 +133,25 @@ impl Trial<'_> {
             // A tick that said nothing stands for a window of the last edges.
             let at = said.map_or(now - 0.5 * self.period, |reading| drive_time(reading.t));
             let window = window_of(windowed, at);
-            if !fresh || !self.one_motion(window) {
+            // Readings go forward in time: a window that lies before an overdue pulse's bound says nothing new.
+            let told_already = said.is_none() && spoken_of >= self.middle(windowed);
+            spoken_of = said.map_or(spoken_of, |reading| drive_time(reading.t));
+            if !fresh || told_already || !self.one_motion(window) {
                 continue;
             }
             score.expected += 1;
             let Some((reading, value)) = said.and_then(|reading| Some((reading, reading.value.ok()?))) else {
                 continue;
             };
+            if value.quality == Quality::Estimated {
+                score.estimated += 1;
+                continue;
+            }
             let t = drive_time(reading.t);
             let speed = |t| self.road.speed(t);
-            let least = bound(window, t, speed, self.gear.pitch, self.sigma, self.unknown);
+            // Two edges tell the speed halfway between them, whatever the acceleration.
+            let unknown = if window.len() > 2 { self.unknown } else { Unknown::Speed };
+            let least = bound(window, t, speed, self.gear.pitch, self.sigma, unknown);
             let error = value.value - speed(t);
             score.error.add(error);
             score.ratio.add(error / least);
@@ -145,6 +168,12 @@ impl Trial<'_> {
                 score.peer_ratio[k].add(error / least);
             }
         }
+    }
+
+    /// The mean time of the newest four edges, the shortest window where pulses are few.
+    fn middle(&self, known: &[Passing]) -> f64 {
+        let newest = &known[known.len().saturating_sub(4)..];
+        newest.iter().map(|edge| drive_time(edge.stamp)).sum::<f64>() / newest.len().max(1) as f64
     }
 
     fn one_motion(&self, window: &[Passing]) -> bool {

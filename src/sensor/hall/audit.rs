@@ -7,11 +7,11 @@ const AUDIT_NS: u64 = 100_000_000;
 /// With two lines, neighbours may have changed places; of so many edges in a row one finds all before it come.
 const LOOKS: u32 = 4;
 
-/// The numbers of one request, whose lines are counted each for itself. 0 is "unknown": polled and simulated edges are
-/// not audited.
+/// The numbers of one request, whose lines are counted each for itself. 0 before any other number is "unknown": polled and
+/// simulated edges are not audited.
 #[derive(Debug, Default)]
 pub(super) struct Audit {
-    line_seqnos: [u32; 2],
+    line_seqnos: [Option<u32>; 2],
     /// The second line speaks, too. Each has its own thread in the kernel, so that a number may come after a higher one.
     both: bool,
     window: Option<Window>,
@@ -50,14 +50,13 @@ impl Audit {
         let mut found = Found::default();
         self.both |= edge.line > 0;
         let newest = &mut self.line_seqnos[edge.line.min(1)];
-        // After 4 294 967 295 it is not unknown but has come round.
-        if edge.line_seqno != 0 || *newest == u32::MAX {
-            if *newest != 0 {
-                found.lost = ahead(edge.line_seqno, *newest).saturating_sub(1);
+        // After 4 294 967 295 comes a 0 that is known.
+        if edge.line_seqno != 0 || newest.is_some() {
+            if let Some(before) = newest.replace(edge.line_seqno) {
+                found.lost = ahead(edge.line_seqno, before).saturating_sub(1);
             }
-            *newest = edge.line_seqno;
         }
-        if request && edge.seqno != 0 {
+        if request && (edge.seqno != 0 || self.window.is_some()) {
             found.suspected = self.count(edge, found.lost);
         }
         found

@@ -41,10 +41,10 @@ const KINDS: [Kind; 5] = [
     Kind { name: "1 % late by 50 to 500 us", fault: Fault::Late, sigma: 1e-6, manoeuvre: false },
 ];
 
-/// What came of a drive: the errors, how far the index is off at the end, and how far a plain count is.
+/// What came of a drive: the errors, the pitches that the odometer counted, and how far a plain count is off.
 struct Outcome {
     score: Score,
-    index_off: f64,
+    turned: f64,
     count_off: f64,
 }
 
@@ -70,9 +70,10 @@ pub(super) fn run(options: &Options) -> Group {
         let text = format!("{}, {jitter:.0} us", kind.name);
         let row = Row::new(text, ours, told_when(kind.fault == Fault::All, Gate::AtMost(WORSE)));
         let row = row.bound(mm_per_s(clean)).peers(faulty.score.peer_errors().map(times));
-        group.rows.push(row.unless(faulty.score.spoke() && whole.score.spoke(), "silent at times"));
+        group.rows.push(row.unless(faulty.score.spoke(false) && whole.score.spoke(false), "silent at times"));
         let text = format!("  pulses off after {:.0}", passings.len());
-        let row = Row::new(text, faulty.index_off, Gate::AtMost(0.0));
+        let off = (faulty.turned - whole.turned).round().abs();
+        let row = Row::new(text, off, told_when(kind.fault == Fault::All, Gate::AtMost(0.0)));
         group.rows.push(row.peers([Some(faulty.count_off), None, None, None]));
     }
     group
@@ -116,22 +117,21 @@ fn outcome(
     trial.run(&mut feed, &mut score);
     Outcome {
         score,
-        index_off: index_off(&mut feed, gear, passings, road.length()),
+        turned: turned(&mut feed, gear, road.length()),
         count_off: edges.len() as f64 - passings.len() as f64,
     }
 }
 
-/// By how many pulses the odometer is off when all is over.
-fn index_off(feed: &mut Feed, gear: &Gear, passings: &[Passing], end: f64) -> f64 {
+/// How many pitches the odometer has turned when all is over.
+fn turned(feed: &mut Feed, gear: &Gear, end: f64) -> f64 {
     let channels = feed.wheel.channels();
-    let channel = channels.iter().position(|channel| channel.quantity == Quantity::Distance);
-    let (Some(channel), [first, .., last]) = (channel, passings) else { return f64::NAN };
-    let way = |feed: &mut Feed, now| {
+    let Some(channel) = channels.iter().position(|channel| channel.quantity == Quantity::Distance) else {
+        return f64::NAN;
+    };
+    let way = |now| {
         let said = feed.tick(now).iter().rev().find(|reading| reading.channel == channel).copied();
         said.and_then(|reading| reading.value.ok()).map(|value| value.value)
     };
     // The last edges are in, and so is the tick that tells of them.
-    let way = ticks(end, end + 2.0, PERIOD).filter_map(|now| way(feed, now)).next();
-    let turned = (last.index - first.index) as f64;
-    way.map_or(f64::NAN, |way| (way / gear.pitch - turned).round().abs())
+    ticks(end, end + 2.0, PERIOD).filter_map(way).next().map_or(f64::NAN, |way| way / gear.pitch)
 }

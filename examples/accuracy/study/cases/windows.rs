@@ -131,10 +131,16 @@ fn real_teeth(teeth: usize) -> &'static [f64] {
 }
 
 /// A row of S1 to S3: multiples of the bound.
-fn ratio_row(text: String, score: &Score, limit: f64) -> Row {
+fn ratio_row(mut text: String, score: &Score, limit: f64, jumps: bool) -> Row {
+    if score.bounds() >= 1.0 {
+        text += &format!(", {:.0} % bounds", score.bounds());
+    }
+    if score.silence() >= 1.0 {
+        text += &format!(", {:.0} % silent", score.silence());
+    }
     let ours = score.ratio.get().unwrap_or(f64::NAN);
     let row = Row::new(text, ours, Gate::AtMost(limit)).bound(mm_per_s(score.bound.get())).peers(score.peer_ratios());
-    row.unless(score.spoke(), "silent at times")
+    row.unless(score.spoke(jumps), "silent at times")
 }
 
 /// S1 to S4 and S7, as wanted; gives the points of the picture.
@@ -198,7 +204,7 @@ fn constant_speed(scores: &[(Setting, Score)], quick: bool) -> Group {
     let mut ratios = Vec::new();
     for (setting, score) in scores {
         ratios.extend(score.ratio.get());
-        group.rows.push(ratio_row(format!("{}, n {:.0}", setting.text(), score.edges()), score, 1.10));
+        group.rows.push(ratio_row(format!("{}, n {:.0}", setting.text(), score.edges()), score, 1.10, false));
     }
     ratios.sort_by(f64::total_cmp);
     let median = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
@@ -231,7 +237,7 @@ fn constant_acceleration(scores: &[(Setting, After, Score)]) -> Group {
     let mut group = Group::new("S2", title);
     for (setting, after, score) in scores {
         let a = if *after == After::Brisk { 3 } else { 30 };
-        group.rows.push(ratio_row(format!("{}, {a:>2} m/s2", setting.text()), score, 1.10));
+        group.rows.push(ratio_row(format!("{}, {a:>2} m/s2", setting.text()), score, 1.10, *after == After::Violent));
     }
     group
 }
@@ -273,7 +279,7 @@ fn long_windows(options: &Options) -> Group {
             }
             let (us, window) = (sigma * 1e6, score.seconds());
             let text = format!("pulse each {pitch:.2} m, {us:>2.0} us, {a:>2.0} m/s2, W {window:.2} s");
-            group.rows.push(ratio_row(text, &score, 1.4));
+            group.rows.push(ratio_row(text, &score, 1.4, a > 20.0));
         }
     }
     group
@@ -296,7 +302,7 @@ fn manoeuvre(scores: &[(Setting, Score)]) -> Group {
         let ours = score.error.get().map_or(f64::NAN, |error| error * 1e3);
         let row = Row::new(setting.text(), ours, Gate::AtMost(5.0)).bound(mm_per_s(score.bound.get()));
         let peers = score.peer_errors().map(|error| error.map(|error| error * 1e3));
-        group.rows.push(row.peers(peers).unless(score.spoke(), "silent at times"));
+        group.rows.push(row.peers(peers).unless(score.spoke(false), "silent at times"));
     }
     group
 }
