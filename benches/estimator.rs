@@ -13,6 +13,7 @@ use speedwell::{
     estimator::{Wheel, WheelOptions},
     sensor::{
         Edge, EdgeKind, Sensor, TimedFrame,
+        hall::Edges,
         j1939::{self, J1939},
         nmea::{self, Nmea},
     },
@@ -104,6 +105,26 @@ fn main() {
         }
     });
 
+    // A left-out pair and a table that is learned, and two lines with four edges a pulse.
+    let gap = WheelOptions { pulses_per_turn: Some(60), missing_teeth: 2, ..WheelOptions::default() };
+    let mut crank = Wheel::new(gap);
+    measure("edge, 60-2", 2_000_000, |k| crank.on_edge(black_box(&edge(k + 2 * (k / 58), 1_000_000))));
+    let mut encoder = Wheel::new(WheelOptions { edges: Edges::Quadrature, ..WheelOptions::default() });
+    measure("edge of two lines", 2_000_000, |k| {
+        let kind = if k % 4 < 2 { EdgeKind::Rising } else { EdgeKind::Falling };
+        encoder.on_edge(black_box(&Edge { kind, line: k as usize % 2, line_seqno: 0, ..edge(k, 250_000) }));
+    });
+    let mut largest = Wheel::new(WheelOptions { pulses_per_turn: Some(512), ..WheelOptions::default() });
+    measure("edge of 512 teeth", 2_000_000, |k| largest.on_edge(black_box(&edge(k, 1_000_000))));
+    let kept = largest.memory().unwrap_or_default();
+    let mut restored = Wheel::new(WheelOptions { pulses_per_turn: Some(512), ..WheelOptions::default() });
+    restored.remember(&kept);
+    measure("edge of 512 teeth, finding the place", 15_000, |k| restored.on_edge(black_box(&edge(k, 1_000_000))));
+    let end = BootNs(2_200_000_000_000_000);
+    measure("live value", 2_000_000, |k| {
+        black_box(Wheel::live(&wheel, BootNs(end.0 + k % 1000)).is_ok());
+    });
+
     let id = |raw: u32| Id::from(ExtendedId::new(raw).expect("a number of 29 bits"));
     let [ours, other] = [id(0x18FE_F100), id(0x0CF0_0400)].map(|id| Raw(id, [0xF3, 0, 0x3C, 0, 0, 0xFF, 0x1F, 0xFF]));
     let mut truck = J1939::new(j1939::Options { report: Duration::from_micros(1), ..j1939::Options::default() });
@@ -120,5 +141,5 @@ fn main() {
         receiver.on_bytes(BootNs((k + 1) * 100_000_000), black_box(sentence), &mut out);
         out.clear();
     });
-    println!("| measuring: memory of a wheel | {} bytes | 4096 bytes |", size_of::<Wheel>());
+    println!("| measuring: memory of a wheel, but for 24 bytes a tooth | {} bytes | 4096 bytes |", size_of::<Wheel>());
 }

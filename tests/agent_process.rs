@@ -100,6 +100,50 @@ async fn a_stop_without_a_broker_keeps_everything_to_the_last_word() {
     assert!(missing_ms < 350, "the last {missing_ms} ms before the stop are not kept");
 }
 
+/// The ways of the wheel in metres, in the order they are stored. It is the second channel.
+fn wheel_ways<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<f64> {
+    let columns = records.flat_map(|record| match record {
+        Record::Samples(samples) => block::decode(&samples.block).unwrap(),
+        _ => Vec::new(),
+    });
+    let samples = columns.filter(|column| column.channel == 1).flat_map(|column| column.samples);
+    samples.map(|sample| sample.value as f64 / 1000.0).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_goes_on_over_a_restart_and_a_damaged_memory_is_set_aside_and_told() {
+    let home = Home::simulated(&format!("mqtt://127.0.0.1:{}", free_port()));
+    let url = format!("url = \"mqtt://127.0.0.1:{}\"", free_port());
+    let sensors = agent::SIMULATED.replace(
+        "report = \"10 Hz\"\n\n[[sensor]]\nname = \"ecu",
+        "report = \"10 Hz\"\ndistance = true\n\n[[sensor]]\nname = \"ecu",
+    );
+    home.configure("simulated", &url, &sensors);
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let mut agent = home.start();
+        agent.says("running").await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        agent.stop_well().await;
+        let records = home.spooled().await;
+        runs.push(wheel_ways(records.iter().map(|(_, record)| record)));
+    }
+    let (first, both) = (&runs[0], &runs[1]);
+    let (last, next) = (first.last().unwrap(), both.get(first.len()).unwrap());
+    assert!(*last > 2.0, "{first:?}");
+    // The simulated vehicle begins its drive anew, the odometer does not.
+    assert!(next >= last && next - last < 5.0, "{last} m, then {next} m");
+
+    let memory = home.path().join("state/sensors/front-wheel.memory");
+    std::fs::write(&memory, b"SpWh\x01 nothing that a wheel has said").unwrap();
+    let mut agent = home.start();
+    agent.says("what it had kept is damaged and was set aside").await;
+    agent.stop_well().await;
+    assert!(home.path().join("state/sensors/front-wheel.damaged").exists());
+    let told = |record: &Record| matches!(record, Record::Event(e) if e.kind == EventKind::Calibration);
+    assert!(home.spooled().await.iter().any(|(_, record)| told(record)));
+}
+
 /// Length of a tick of sample times.
 const TICK_NS: u64 = 100_000;
 

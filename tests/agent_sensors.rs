@@ -106,13 +106,14 @@ fn faulty(state: &HubState, sensor: &str, words: &str) -> bool {
     of(state, sensor).is_some_and(|s| s.trouble == Some(NoData::Fault) && s.detail.contains(words))
 }
 
-/// Samples of the receiver's speed that the hub has: the third sensor's first channel, after one of each other.
+/// Samples of the receiver's speed that the hub has: its channel comes after the wheel's speed and four counts, and the
+/// control unit's speed.
 fn speeds(state: &HubState) -> usize {
     let columns = state.stored.values().flat_map(|(_, record)| match record {
         Record::Samples(samples) => block::decode(&samples.block).unwrap(),
         _ => Vec::new(),
     });
-    columns.filter(|column| column.channel == 2).map(|column| column.samples.len()).sum()
+    columns.filter(|column| column.channel == 6).map(|column| column.samples.len()).sum()
 }
 
 fn events(state: &HubState, sensor: &str, kind: EventKind) -> Vec<String> {

@@ -8,10 +8,14 @@ use embedded_can::{ExtendedId, Frame, Id, StandardId};
 use speedwell::{
     clock::BootNs,
     sensor::{
-        Reading, Sensor, TimedFrame,
-        j1939::{self, J1939, Signal},
+        Frame as CanFrame, FrameSensor, Reading, Sensor, TimedFrame,
+        dbc::DbcFile,
+        field::{Field, Form, Order},
+        j1939::{self, J1939, Parameter, Signal, Wheel},
         nmea::{self, Nmea},
+        obd2::{self, Obd2, Pid},
         ubx::{self, Ubx},
+        unit::Unit,
     },
 };
 use speedwell_wire::NoData;
@@ -84,12 +88,27 @@ fn candump(path: &str) -> Option<Vec<(String, BootNs, Raw)>> {
     Some(text.lines().map(|line| parse(line).unwrap_or_else(|| panic!("{line}"))).collect())
 }
 
-const SIGNALS: [(&str, Signal); 4] = [
-    ("wheel_based_vehicle_speed", Signal::WheelBasedSpeed),
-    ("tachograph_vehicle_speed", Signal::TachographSpeed),
-    ("front_axle_speed", Signal::FrontAxleSpeed),
-    ("engine_speed", Signal::EngineSpeed),
-];
+fn signals() -> [(&'static str, Signal); 10] {
+    [
+        ("wheel_based_vehicle_speed", Signal::WheelBasedSpeed),
+        ("tachograph_vehicle_speed", Signal::TachographSpeed),
+        ("front_axle_speed", Signal::FrontAxleSpeed),
+        ("engine_speed", Signal::EngineSpeed),
+        ("rel_front_left", relative(2)),
+        ("rel_front_right", relative(3)),
+        ("rel_rear1_left", relative(4)),
+        ("rel_rear1_right", relative(5)),
+        ("rel_rear2_left", relative(6)),
+        ("rel_rear2_right", relative(7)),
+    ]
+}
+
+/// A wheel's speed relative to the axle, alone, as the expectations tell it.
+fn relative(byte: u16) -> Signal {
+    let field = Field::new(byte * 8, 8, Order::Intel, Form::Unsigned).unwrap();
+    let unit = Unit::named("km/h").unwrap();
+    Signal::Parameter(Parameter { pgn: 0xFEBF, field, scale: 1.0 / 16.0, offset: -7.8125, unit })
+}
 
 /// A value in the unit the expectations are in.
 fn raw_unit(signal: Signal, value: f64) -> f64 {
@@ -106,7 +125,7 @@ fn every_j1939_vector_is_read_as_expected() {
     let mut checked = 0;
     for row in &rows {
         let [id, data, name, expected, status, ..] = &row[..] else { panic!("{row:?}") };
-        let Some(&(_, signal)) = SIGNALS.iter().find(|(known, _)| known == name) else { continue };
+        let Some((_, signal)) = signals().into_iter().find(|(known, _)| known == name) else { continue };
         let mut out = Vec::new();
         every_frame(signal).on_frame(&TimedFrame { t: BootNs(1), frame: raw(id, data) }, &mut out);
         let got = out.first().map(|reading| reading.value.map(|value| raw_unit(signal, value.value)));
@@ -133,22 +152,141 @@ fn two_trucks_are_read_frame_by_frame() {
     for name in ["j1939_truck_standing_60s", "j1939_engine_idle_60s"] {
         let Some(frames) = candump(&format!("can/{name}.log")) else { return };
         let expected = rows(&format!("can/{name}.expected.csv")).unwrap();
-        for (label, signal) in SIGNALS {
+        for (label, signal) in signals() {
             let mut sensor = every_frame(signal);
             let mut got = Vec::new();
             for (time, t, frame) in &frames {
                 let mut out = Vec::new();
                 sensor.on_frame(&TimedFrame { t: *t, frame: frame.clone() }, &mut out);
                 assert!(out.iter().all(|reading| reading.t == *t));
-                got.extend(out.iter().map(|r| (time.clone(), raw_unit(signal, r.value.unwrap().value))));
+                got.extend(out.iter().map(|r| (time.clone(), r.value.map(|value| raw_unit(signal, value.value)))));
             }
             let wanted: Vec<&Vec<String>> = expected.iter().filter(|row| row[1] == label).collect();
             assert_eq!(got.len(), wanted.len(), "{name} {label}");
             for ((time, value), row) in got.iter().zip(wanted) {
                 assert_eq!(time, &row[0], "{name} {label}");
-                assert!((value - row[2].parse::<f64>().unwrap()).abs() < 1e-9, "{name} {label} {row:?}: {value}");
+                match row[6].as_str() {
+                    "ok" => {
+                        let value = value.unwrap_or_else(|reason| panic!("{name} {label} {row:?}: {reason:?}"));
+                        assert!(
+                            (value - row[2].parse::<f64>().unwrap()).abs() < 1e-9,
+                            "{name} {label} {row:?}: {value}"
+                        );
+                    }
+                    "not_available" => assert_eq!(*value, Err(NoData::NotAvailable), "{name} {label} {row:?}"),
+                    other => panic!("{other}"),
+                }
             }
         }
+    }
+}
+
+/// A frame of a log as the agent has it.
+fn frame(raw: &Raw) -> CanFrame {
+    CanFrame::new(raw.id, &raw.data).unwrap()
+}
+
+#[test]
+fn a_wheel_turns_as_fast_as_its_axle_and_what_it_is_told_to_differ() {
+    let Some(frames) = candump("can/j1939_truck_standing_60s.log") else { return };
+    let mut wheel = every_frame(Signal::Wheel(Wheel::Rear1Right));
+    let mut absent = every_frame(Signal::Wheel(Wheel::Rear2Left));
+    let (mut out, mut none) = (Vec::new(), Vec::new());
+    for (_, t, frame) in frames {
+        wheel.on_frame(&TimedFrame { t, frame: frame.clone() }, &mut out);
+        absent.on_frame(&TimedFrame { t, frame }, &mut none);
+    }
+    assert_eq!((out.len(), none.len()), (219, 219));
+    assert!(out.iter().all(|r| r.value.unwrap().value == 0.0));
+    assert!(none.iter().all(|r| r.value == Err(NoData::NotAvailable)));
+}
+
+#[test]
+fn the_speed_over_ground_of_a_boat_is_read_of_one_source_at_a_time() {
+    let Some(frames) = candump("can/nmea2000_60s.log") else { return };
+    let expected = rows("can/nmea2000_60s.expected.csv").unwrap();
+    let field = |start| Field::new(start, 16, Order::Intel, Form::Unsigned).unwrap();
+    let cases = [("sog", 32, "m/s", 0.01), ("cog", 16, "rad", 1e-4)];
+    for (label, start, unit, scale) in cases {
+        let unit = Unit::named(unit).unwrap();
+        let signal = Signal::Parameter(Parameter { pgn: 129_026, field: field(start), scale, offset: 0.0, unit });
+        for (source, count) in [(None, 600), (Some(0x03), 2)] {
+            let report = Duration::from_micros(1);
+            let mut sensor =
+                J1939::new(j1939::Options { signal, source_address: source, report, ..Default::default() });
+            let mut out = Vec::new();
+            for (_, t, frame) in &frames {
+                sensor.on_frame(&TimedFrame { t: *t, frame: frame.clone() }, &mut out);
+            }
+            let id = if source.is_none() { "09F80296" } else { "09F80203" };
+            let wanted: Vec<&Vec<String>> = expected.iter().filter(|row| row[1] == label && row[5] == id).collect();
+            assert_eq!((out.len(), wanted.len()), (count, count), "{label} {source:?}");
+            for (reading, row) in out.iter().zip(wanted) {
+                let value = reading.value.unwrap().value / unit.factor;
+                assert!((value - row[2].parse::<f64>().unwrap()).abs() < 1e-9, "{label} {row:?}: {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_answer_of_a_driven_car_is_read_as_expected() {
+    let Some(frames) = candump("can/obd2_drive_545s.log") else { return };
+    let expected = rows("can/obd2_drive_545s.expected.csv").unwrap();
+    let options = obd2::Options { pids: vec![Pid::SPEED, Pid::ENGINE_SPEED], ask: false, ..Default::default() };
+    let mut sensor = Obd2::new(options);
+    let mut got = Vec::new();
+    for (time, t, raw) in &frames {
+        let mut out = Vec::new();
+        sensor.on_frame(&TimedFrame { t: *t, frame: frame(raw) }, &mut out);
+        got.extend(out.iter().map(|r| (time.clone(), r.channel, r.value.unwrap().value)));
+    }
+    let wanted: Vec<&Vec<String>> = expected.iter().filter(|row| row[1] != "gnss_speed").collect();
+    assert_eq!((got.len(), wanted.len()), (2185, 2185));
+    for ((time, channel, value), row) in got.iter().zip(wanted) {
+        let (label, value) = if *channel == 0 { ("vehicle_speed", value * 3.6) } else { ("engine_speed", *value) };
+        assert_eq!((time.as_str(), label), (row[0].as_str(), row[1].as_str()));
+        assert!((value - row[2].parse::<f64>().unwrap()).abs() < 1e-9, "{row:?}: {value}");
+    }
+}
+
+#[test]
+fn every_signal_of_two_dozen_dbc_files_is_read_as_expected() {
+    let Some(vectors) = rows("dbc/vectors.csv") else { return };
+    let mut files: std::collections::BTreeMap<String, DbcFile> = Default::default();
+    let (mut present, mut absent) = (0, 0);
+    for row in &vectors {
+        let [name, id, payload, signal, expected] = &row[..] else { panic!("{row:?}") };
+        let file = files.entry(name.clone()).or_insert_with(|| {
+            let bytes = ["css", "opendbc", "cantools"].iter().find_map(|folder| {
+                let root = std::env::var_os("SPEEDWELL_DATA")?;
+                fs::read(PathBuf::from(root).join("dbc").join(folder).join(name)).ok()
+            });
+            DbcFile::parse(&bytes.unwrap_or_else(|| panic!("{name}")))
+        });
+        let number = u32::from_str_radix(id, 16).unwrap();
+        let of = file.messages.iter().filter(|m| m.id == number && m.extended == (id.len() == 8));
+        let (message, at) = of.filter_map(|m| Some((m, m.signal(signal)?))).next().unwrap_or_else(|| panic!("{row:?}"));
+        let bytes: Vec<u8> =
+            (0..payload.len()).step_by(2).map(|i| u8::from_str_radix(&payload[i..i + 2], 16).unwrap()).collect();
+        match (message.value(at, &bytes), expected.as_str()) {
+            (None, "") => absent += 1,
+            (Some(value), wanted) if !wanted.is_empty() => {
+                let wanted: f64 = wanted.parse().unwrap();
+                assert!((value - wanted).abs() <= 1e-9 * wanted.abs() + 1e-12, "{row:?}: {value}");
+                present += 1;
+            }
+            (got, _) => panic!("{row:?}: {got:?}"),
+        }
+    }
+    assert_eq!((present, absent), (2114, 75));
+    for (name, file) in files {
+        println!(
+            "{name}: {} messages, {} lines left out {:?}",
+            file.messages.len(),
+            file.bad_lines,
+            file.complaints.first()
+        );
     }
 }
 

@@ -40,6 +40,8 @@ async fn feed(
     values: mpsc::Sender<Live>,
 ) -> Result<(), AgentError> {
     let (said_in, mut said) = mpsc::channel(sources::CHANNEL);
+    let mut fusion = sensors.fusion();
+    let fused = names.len();
     let stop = Arc::new(AtomicBool::new(false));
     let outlets = names.into_iter().enumerate().map(|(sensor, name)| Outlet {
         sensor,
@@ -49,8 +51,11 @@ async fn feed(
         stop: stop.clone(),
         shed: Arc::default(),
         counters: Arc::new(Mutex::default()),
+        counts_from: sensors.counts_from(sensor),
+        memory: None,
     });
-    let running = sensors.start(outlets.collect())?;
+    let outlets = outlets.collect();
+    let running = sensors.start(outlets)?;
     let mut turn = tokio::time::interval(TURN);
     while !values.is_closed() {
         // Cancel-safe: neither arm takes anything when it loses the race.
@@ -58,12 +63,34 @@ async fn feed(
             Some(said) = said.recv() => {
                 let now = clock.now();
                 match said.what {
-                    What::Readings(readings) => readings.iter().for_each(|r| recorder.take(said.sensor, r, now)),
-                    What::Fault(detail) => recorder.fault(said.sensor, &detail, now),
+                    What::Readings(readings) => {
+                        readings.iter().for_each(|reading| recorder.take(said.sensor, reading, now));
+                        if let Some(fusion) = &mut fusion {
+                            let mut out = Vec::new();
+                            let hear = |reading| fusion.take(said.sensor, reading, now, &mut out, &mut Vec::new());
+                            readings.iter().for_each(hear);
+                            out.iter().for_each(|reading| recorder.take(fused, reading, now));
+                        }
+                    }
+                    What::Live(t, value) => recorder.show(said.sensor, t, value),
+                    // Nothing is kept here, and nobody reads events.
+                    What::Notice(_) | What::Memory(_) => {}
+                    What::Words(words) => recorder.explain(said.sensor, words),
+                    What::Fault(detail) => {
+                        recorder.fault(said.sensor, &detail, now);
+                        if let Some(fusion) = &mut fusion {
+                            fusion.fault(said.sensor, now, &mut Vec::new());
+                        }
+                    }
                 }
             }
             _ = turn.tick() => {
                 let now = clock.now();
+                if let Some(fusion) = &mut fusion {
+                    let mut out = Vec::new();
+                    fusion.tick(now, &mut out, &mut Vec::new());
+                    out.iter().for_each(|reading| recorder.take(fused, reading, now));
+                }
                 drop(recorder.due(now, true));
                 // A full channel means that the screen is slower than five times a second: the next value will do.
                 let _ = values.try_send(recorder.live(now));

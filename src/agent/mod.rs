@@ -15,7 +15,10 @@
 
 mod backoff;
 mod direct;
+mod drivers;
 mod local;
+mod memories;
+pub mod record;
 mod recording;
 pub mod replay;
 mod sensors;
@@ -50,7 +53,8 @@ use crate::{
     spool::{self, OpenError, Spool},
     uplink,
 };
-use recording::{Pace, Recording};
+use memories::MemoryFile;
+use recording::{Kept, Pace, Recording};
 use sources::Outlet;
 
 /// Records of others that wait for the recorder: a clock fix an hour, now and then an event.
@@ -91,7 +95,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let started = Instant::now();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let sensors = Sensors::new(&config);
-    let sources = sensors.sources();
+    let (sources, fusion) = (sensors.sources(), sensors.fusion());
     let (said_in, said) = mpsc::channel(sources::CHANNEL);
     let (stop, shed, lost) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::new(AtomicU64::new(0)));
     let counters: Vec<_> = config.sensors.iter().map(|_| Arc::new(Mutex::default())).collect();
@@ -103,10 +107,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         stop: stop.clone(),
         shed: Arc::clone(&shed),
         counters: counters[index].clone(),
+        counts_from: sensors.counts_from(index),
+        memory: Some(MemoryFile::of(&config.gateway.state_directory, &sensor.name)),
     });
     // The sensors first: they measure while the disk is being opened, and what they say waits in the channel.
     let halt = |_: &AgentError| stop.store(true, Ordering::Relaxed);
-    let running = sensors.start(outlets.collect()).inspect_err(halt)?;
+    let outlets = outlets.collect();
+    let running = sensors.start(outlets).inspect_err(halt)?;
     drop(said_in);
 
     let mut options = config.spool_options();
@@ -132,7 +139,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let begun = Instant::now();
     let beat = vitals.watch("recorder", Duration::from_secs(30), begun);
     let (live_in, live) = watch::channel(None);
-    let (troubles_in, troubles) = watch::channel(vec![None; config.sensors.len()]);
+    let (troubles_in, troubles) = watch::channel(vec![None; sources.len()]);
     let (others_in, others) = mpsc::channel(OTHERS);
     let manifest = recorder.manifest().clone();
 
@@ -140,6 +147,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     let recording = Recording {
         recorder,
+        fusion: fusion.map(|fusion| (config.sensors.len(), fusion)),
         spool: spool.clone(),
         clock: clock.clone(),
         said,
@@ -153,6 +161,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         failing: None,
         pace,
         shown: false,
+        memories: config
+            .sensors
+            .iter()
+            .map(|sensor| Kept::in_file(MemoryFile::of(&config.gateway.state_directory, &sensor.name)))
+            .collect(),
     };
     let mut recording = tokio::spawn(recording.run());
 

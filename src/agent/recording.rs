@@ -13,13 +13,17 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::MissedTickBehavior,
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::sources::{Said, What};
+use super::{
+    memories::MemoryFile,
+    sources::{Said, What},
+};
 use crate::{
     clock::{BootNs, Clock},
     health::Beat,
-    recorder::{RECORD_SPAN, Recorder, Trouble},
+    recorder::{RECORD_SPAN, Recorder, Trouble, fusion::Fusion},
+    sensor::{Notice, Reading},
     spool::{Spool, SpoolError},
 };
 
@@ -52,6 +56,8 @@ pub(super) type Troubles = Vec<Option<Trouble>>;
 /// See the module.
 pub(super) struct Recording {
     pub(super) recorder: Recorder,
+    /// One speed out of several, and its number as a sensor.
+    pub(super) fusion: Option<(usize, Fusion)>,
     pub(super) spool: Spool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) said: mpsc::Receiver<Said>,
@@ -70,6 +76,22 @@ pub(super) struct Recording {
     pub(super) pace: Pace,
     /// Whether a value has been shown: the first is worth showing at once.
     pub(super) shown: bool,
+    /// Of each sensor, in the order of the configuration.
+    pub(super) memories: Vec<Kept>,
+}
+
+/// What a sensor keeps over a restart.
+pub(super) struct Kept {
+    pub(super) file: MemoryFile,
+    /// What was written last: the same is not written again.
+    newest: Option<Vec<u8>>,
+    failing: bool,
+}
+
+impl Kept {
+    pub(super) fn in_file(file: MemoryFile) -> Self {
+        Self { file, newest: None, failing: false }
+    }
 }
 
 impl Recording {
@@ -97,19 +119,56 @@ impl Recording {
         match said.what {
             What::Readings(readings) => {
                 readings.iter().for_each(|reading| self.recorder.take(said.sensor, reading, now));
+                self.fuse(now, |fusion, out, notices| {
+                    readings.iter().for_each(|reading| fusion.take(said.sensor, reading, now, out, notices));
+                });
                 if !self.shown && readings.iter().any(|reading| reading.value.is_ok()) {
                     self.shown = true;
                     self.live.send_replace(Some(self.recorder.live(now)));
                 }
             }
-            What::Fault(detail) => self.recorder.fault(said.sensor, &detail, now),
+            What::Live(t, value) => self.recorder.show(said.sensor, t, value),
+            What::Notice(notice) => self.recorder.notice(said.sensor, notice.kind, notice.detail, now),
+            What::Memory(bytes) => self.keep_memory(said.sensor, &bytes),
+            What::Words(words) => self.recorder.explain(said.sensor, words),
+            What::Fault(detail) => {
+                self.recorder.fault(said.sensor, &detail, now);
+                self.fuse(now, |fusion, _, notices| fusion.fault(said.sensor, now, notices));
+            }
         }
+    }
+
+    /// Writes what a sensor keeps over a restart: a few kilobytes now and then, and while they are written what sensors say
+    /// waits in its channel.
+    fn keep_memory(&mut self, sensor: usize, bytes: &[u8]) {
+        let Some(memory) = self.memories.get_mut(sensor) else { return };
+        if memory.newest.as_deref() == Some(bytes) {
+            return;
+        }
+        match memory.file.write(bytes) {
+            Ok(()) => memory.newest = Some(bytes.to_owned()),
+            Err(cause) if memory.failing => debug!(sensor, %cause, "what a sensor keeps cannot be written"),
+            Err(cause) => {
+                memory.failing = true;
+                warn!(sensor, %cause, "what a sensor keeps cannot be written: its odometer will begin anew");
+            }
+        }
+    }
+
+    /// Lets the fusion hear something, and records what it makes of it.
+    fn fuse(&mut self, now: BootNs, hear: impl FnOnce(&mut Fusion, &mut Vec<Reading>, &mut Vec<Notice>)) {
+        let Some((number, fusion)) = &mut self.fusion else { return };
+        let (mut out, mut notices) = (Vec::new(), Vec::new());
+        hear(fusion, &mut out, &mut notices);
+        out.iter().for_each(|reading| self.recorder.take(*number, reading, now));
+        notices.into_iter().for_each(|notice| self.recorder.notice(*number, notice.kind, notice.detail, now));
     }
 
     async fn turn(&mut self) {
         self.beat.bump();
         let now = self.clock.now();
         self.note_losses(now);
+        self.fuse(now, |fusion, out, notices| fusion.tick(now, out, notices));
         let records = self.recorder.due(now, false);
         self.keep(records).await;
         self.live.send_replace(Some(self.recorder.live(now)));

@@ -7,19 +7,23 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use speedwell_wire::{NoData, Quantity};
 
+use super::drivers::{Origin, Wiring};
 use crate::{
-    board::recorded::{BadLine, Candump, EdgesFile, Input, Item, Recording, RecordingError, SerialFile},
+    board::recorded::{
+        BadLine, BusFile, Candump, EdgesFile, Input, Item, Recording, RecordingError, SERIAL_HEADER, SerialFile,
+        TimedBytes,
+    },
     clock::BootNs,
-    config::{Config, SensorKind},
-    estimator::Wheel,
-    sensor::{Counters, Reading, Sensor, TimedFrame, Value, j1939::J1939, nmea, nmea::Nmea},
+    config::{Config, Sensor as Configured},
+    sensor::{
+        ByteSensor, Counters, EdgeSensor, FrameSensor, Reading, Sensor, TimedFrame, Value, modbus, shaft::LookSensor,
+    },
 };
 
 /// A hole in a recording is ticked through for so long, ten minutes, until every time-out has run out; then the time jumps
@@ -40,8 +44,10 @@ pub enum SourceKind {
     Edges,
     /// Frames of a CAN interface.
     Can,
-    /// Bytes of a serial port.
+    /// Bytes of a serial port, raw or with their times.
     Serial,
+    /// Looks at a chip on I2C or SPI.
+    Bus,
 }
 
 /// A recording and what it was recorded from.
@@ -173,8 +179,9 @@ struct Track {
 
 impl Track {
     fn open(config: &Config, source: &Source, audience: &mut dyn Audience) -> Result<Self, ReplayError> {
+        let origin = origin(source);
         let players: Vec<Player> =
-            config.sensors.iter().filter(|sensor| is_fed(config, source, sensor)).map(Player::new).collect();
+            config.sensors.iter().filter(|s| is_fed(config, source, s)).map(|s| Player::new(s, origin)).collect();
         if players.is_empty() {
             return Err(no_sensor(config, source));
         }
@@ -230,34 +237,39 @@ impl Track {
 }
 
 /// Whether a sensor is connected to what was recorded.
-fn is_fed(config: &Config, source: &Source, sensor: &crate::config::Sensor) -> bool {
+fn is_fed(config: &Config, source: &Source, sensor: &Configured) -> bool {
     let board = &config.gateway.board;
     let named = |name: &str| name == source.name || sensor.name == source.name;
-    match (&sensor.kind, source.kind) {
-        (SensorKind::Hall(hall), SourceKind::Edges) => {
-            let same_line = board.resolve(&source.name).is_ok_and(|pin| pin.at == hall.pin.at);
-            named(&hall.pin.written) || same_line
+    match (Wiring::of(sensor, Origin::Recorded), source.kind) {
+        (Wiring::Edges { wish, .. }, SourceKind::Edges) => {
+            let same_line = board.resolve(&source.name).is_ok_and(|pin| pin.at == wish.pin.at);
+            named(&wish.pin.written) || same_line
         }
-        (SensorKind::J1939(j1939), SourceKind::Can) => named(&j1939.interface),
-        (SensorKind::Nmea(nmea), SourceKind::Serial) => {
-            let same_port = board.uart(&source.name).is_some_and(|uart| Path::new(&uart.device) == nmea.port);
-            named(&nmea.port.to_string_lossy()) || same_port
+        (Wiring::Can { interface, .. }, SourceKind::Can) => named(&interface),
+        (Wiring::Serial { port, .. } | Wiring::Modbus { port, .. }, SourceKind::Serial) => {
+            let same_port = board.uart(&source.name).is_some_and(|uart| Path::new(&uart.device) == port);
+            named(&port.to_string_lossy()) || same_port
         }
+        (Wiring::Shaft { wish, .. }, SourceKind::Bus) => named(&wish.device.to_string_lossy()),
         _ => false,
     }
 }
 
 fn no_sensor(config: &Config, source: &Source) -> ReplayError {
-    let name_of = |sensor: &crate::config::Sensor| match (&sensor.kind, source.kind) {
-        (SensorKind::Hall(hall), SourceKind::Edges) => Some(hall.pin.written.clone()),
-        (SensorKind::J1939(j1939), SourceKind::Can) => Some(j1939.interface.clone()),
-        (SensorKind::Nmea(nmea), SourceKind::Serial) => Some(nmea.port.display().to_string()),
+    let name_of = |sensor: &Configured| match (Wiring::of(sensor, Origin::Recorded), source.kind) {
+        (Wiring::Edges { wish, .. }, SourceKind::Edges) => Some(wish.pin.written),
+        (Wiring::Can { interface, .. }, SourceKind::Can) => Some(interface),
+        (Wiring::Serial { port, .. } | Wiring::Modbus { port, .. }, SourceKind::Serial) => {
+            Some(port.display().to_string())
+        }
+        (Wiring::Shaft { .. }, SourceKind::Bus) => Some(sensor.name.clone()),
         _ => None,
     };
     let what = match source.kind {
         SourceKind::Edges => "pin",
         SourceKind::Can => "CAN interface",
         SourceKind::Serial => "serial port",
+        SourceKind::Bus => "encoder on a bus",
     };
     let mut has: Vec<String> = config.sensors.iter().filter_map(name_of).collect();
     has.dedup();
@@ -268,7 +280,9 @@ fn open_recording(source: &Source, audience: &mut dyn Audience) -> io::Result<Bo
     let open = || File::open(&source.file).map(BufReader::new);
     Ok(match source.kind {
         SourceKind::Edges => Box::new(EdgesFile::new(open()?)),
+        SourceKind::Serial if has_times(&source.file)? => Box::new(TimedBytes::new(open()?)),
         SourceKind::Serial => Box::new(SerialFile::new(open()?)),
+        SourceKind::Bus => Box::new(BusFile::new(open()?)),
         SourceKind::Can => {
             let recorded = interface_in(open()?, &source.name);
             if recorded != source.name {
@@ -277,6 +291,22 @@ fn open_recording(source: &Source, audience: &mut dyn Audience) -> io::Result<Bo
             Box::new(Candump::new(open()?, &recorded))
         }
     })
+}
+
+/// Whether bytes of a serial port have their times beside them: the first line that is no remark says so.
+fn has_times(file: &Path) -> io::Result<bool> {
+    let head = BufReader::new(File::open(file)?.take(PEEKED_BYTES));
+    let first = head.lines().map_while(Result::ok).find(|line| !line.starts_with('#'));
+    Ok(first.is_some_and(|line| line.trim() == SERIAL_HEADER))
+}
+
+/// Bytes with times beside them have been on the way as live ones are; of others the sentences tell when they were true.
+fn origin(source: &Source) -> Origin {
+    match source.kind {
+        // A file that cannot be read is told when it is opened.
+        SourceKind::Serial if has_times(&source.file).unwrap_or(false) => Origin::Arrived,
+        _ => Origin::Recorded,
+    }
 }
 
 /// The interface of a log to play as `wanted`: that one where the log has it, else the only one it begins with.
@@ -309,36 +339,51 @@ struct Player {
     values: u64,
 }
 
+/// A sensor's own code, by what it is fed with.
 enum Driver {
-    Wheel(Box<Wheel>),
-    J1939(Box<J1939>),
-    Nmea(Box<Nmea>),
+    Edges(Box<dyn EdgeSensor + Send>),
+    Frames(Box<dyn FrameSensor + Send>),
+    Bytes(Box<dyn ByteSensor + Send>),
+    Looks(Box<dyn LookSensor + Send>),
 }
 
 impl Driver {
+    fn of(sensor: &Configured, origin: Origin) -> Self {
+        match Wiring::of(sensor, origin) {
+            Wiring::Edges { make, .. } => Driver::Edges(make()),
+            Wiring::Can { make, .. } => Driver::Frames(make()),
+            Wiring::Serial { make, .. } => Driver::Bytes(make()),
+            Wiring::Modbus { slave, .. } => Driver::Bytes(Box::new(modbus::Alone::new(slave))),
+            Wiring::Shaft { make, .. } => Driver::Looks(make()),
+        }
+    }
+
     fn sensor(&self) -> &dyn Sensor {
         match self {
-            Driver::Wheel(sensor) => sensor.as_ref(),
-            Driver::J1939(sensor) => sensor.as_ref(),
-            Driver::Nmea(sensor) => sensor.as_ref(),
+            Driver::Edges(sensor) => sensor.as_ref(),
+            Driver::Frames(sensor) => sensor.as_ref(),
+            Driver::Bytes(sensor) => sensor.as_ref(),
+            Driver::Looks(sensor) => sensor.as_ref(),
         }
     }
 
     fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>) {
         match self {
-            Driver::Wheel(sensor) => sensor.tick(now, out),
-            Driver::J1939(sensor) => sensor.tick(now, out),
-            Driver::Nmea(sensor) => sensor.tick(now, out),
+            Driver::Edges(sensor) => sensor.tick(now, out),
+            Driver::Frames(sensor) => sensor.tick(now, out),
+            Driver::Bytes(sensor) => sensor.tick(now, out),
+            Driver::Looks(sensor) => sensor.tick(now, out),
         }
     }
 
     fn take(&mut self, item: &Item, out: &mut Vec<Reading>) {
         match (self, &item.input) {
-            (Driver::Wheel(wheel), Input::Edge(edge)) => wheel.on_edge(edge),
-            (Driver::J1939(j1939), Input::Frame(frame)) => {
-                j1939.on_frame(&TimedFrame { t: item.t, frame: *frame }, out);
+            (Driver::Edges(sensor), Input::Edge(edge)) => sensor.on_edge(edge),
+            (Driver::Frames(sensor), Input::Frame(frame)) => {
+                sensor.on_frame(&TimedFrame { t: item.t, frame: *frame }, out);
             }
-            (Driver::Nmea(nmea), Input::Bytes(bytes)) => nmea.on_bytes(item.t, bytes, out),
+            (Driver::Bytes(sensor), Input::Bytes(bytes)) => sensor.on_bytes(item.t, bytes, out),
+            (Driver::Looks(sensor), Input::Look(look)) => sensor.on_look(look, out),
             // A track only has players of its own kind.
             _ => {}
         }
@@ -346,16 +391,8 @@ impl Driver {
 }
 
 impl Player {
-    fn new(sensor: &crate::config::Sensor) -> Self {
-        let (driver, report) = match &sensor.kind {
-            SensorKind::Hall(sensor) => (Driver::Wheel(Box::new(Wheel::new(sensor.options()))), sensor.report),
-            SensorKind::J1939(sensor) => (Driver::J1939(Box::new(J1939::new(sensor.options()))), sensor.report),
-            SensorKind::Nmea(sensor) => {
-                // The time of a sentence is in the sentence: it is not on the way.
-                let options = nmea::Options { latency: Duration::ZERO, ..sensor.options() };
-                (Driver::Nmea(Box::new(Nmea::new(options))), sensor.report)
-            }
-        };
+    fn new(sensor: &Configured, origin: Origin) -> Self {
+        let (driver, report) = (Driver::of(sensor, origin), sensor.kind.report());
         Self {
             name: sensor.name.clone(),
             told: vec![None; driver.sensor().channels().len()],

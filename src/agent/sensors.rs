@@ -1,24 +1,30 @@
 //! The configured sensors: what each is, and the loop that feeds it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use speedwell_wire::Quantity;
 use tokio::task::JoinHandle as Task;
 use tracing::warn;
 
 use super::{
     AgentError,
-    sources::{Outlet, Ticks, run_async, spawn_blocking},
+    drivers::{self, Origin, Wiring},
+    memories::KEEP_EVERY,
+    sources::{Outlet, Ticks, count_channels, run_async, spawn_blocking},
 };
 use crate::{
-    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, raise_priority},
-    config::{Config, SensorKind},
-    estimator::{Wheel, WheelOptions},
-    recorder::Source,
-    sensor::{Sensor, StampSource, j1939, j1939::J1939, nmea, nmea::Nmea},
+    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, ShaftWish, raise_priority},
+    clock::BootNs,
+    config::{self, Config, Sensor as Configured},
+    recorder::{
+        Source,
+        fusion::{Fusion, Input, Options},
+    },
+    sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus, shaft::LookSensor},
 };
 
 /// Edges taken from the kernel at once; its own buffer holds at least as many.
@@ -37,15 +43,8 @@ const JOIN_WITHIN: Duration = Duration::from_secs(1);
 /// The sensors of a configuration, ready to be started.
 pub struct Sensors {
     doors: Doors,
-    wirings: Vec<(String, Wiring)>,
-}
-
-/// What a sensor is connected to, and how it is read.
-#[derive(Clone)]
-enum Wiring {
-    Pulses(EdgeWish, WheelOptions),
-    Can(String, j1939::Options),
-    Serial(PathBuf, u32, nmea::Options),
+    configured: Vec<Configured>,
+    fusion: Option<config::Fusion>,
 }
 
 /// Sensors at work.
@@ -57,53 +56,97 @@ pub(super) struct Running {
 impl Sensors {
     /// Takes the sensors of a configuration. Nothing is opened yet; a simulated board's vehicle begins its drive.
     pub fn new(config: &Config) -> Self {
-        let wirings = config.sensors.iter().map(|sensor| {
-            let wiring = match &sensor.kind {
-                SensorKind::Hall(hall) => Wiring::Pulses(hall.wish(&sensor.name), hall.options()),
-                SensorKind::J1939(j1939) => Wiring::Can(j1939.interface.clone(), j1939.options()),
-                SensorKind::Nmea(nmea) => Wiring::Serial(nmea.port.clone(), nmea.baud, nmea.options()),
-            };
-            (sensor.name.clone(), wiring)
-        });
-        Self { doors: Doors::of(&config.gateway.board), wirings: wirings.collect() }
+        Self {
+            doors: Doors::of(&config.gateway.board),
+            configured: config.sensors.clone(),
+            fusion: config.fusion.clone(),
+        }
     }
 
     /// What the recorder has to know of them.
     pub fn sources(&self) -> Vec<Source> {
-        let source = |(name, wiring): &(String, Wiring)| {
-            let channels = match wiring {
-                Wiring::Pulses(_, options) => Wheel::new(*options).channels().to_vec(),
-                Wiring::Can(_, options) => J1939::new(*options).channels().to_vec(),
-                Wiring::Serial(_, _, options) => Nmea::new(*options).channels().to_vec(),
-            };
-            Source { name: name.clone(), channels, calibration: 0 }
+        let source = |sensor: &Configured| {
+            let mut channels = Wiring::of(sensor, Origin::Live).channels();
+            if drivers::counts(sensor) {
+                channels.extend(count_channels());
+            }
+            Source { name: sensor.name.clone(), channels, calibration: 0 }
         };
-        self.wirings.iter().map(source).collect()
+        let mut sources: Vec<Source> = self.configured.iter().map(source).collect();
+        if let Some(fusion) = self.fusion() {
+            sources.push(Source { name: fusion.name().to_owned(), channels: fusion.channels(), calibration: 0 });
+        }
+        sources
+    }
+
+    /// The fused speed, where one is wanted; its source stands behind those of the sensors.
+    pub(super) fn fusion(&self) -> Option<Fusion> {
+        let wanted = self.fusion.as_ref()?;
+        let input = |name: &String| {
+            let sensor = self.configured.iter().position(|sensor| sensor.name == *name)?;
+            let channels = Wiring::of(&self.configured[sensor], Origin::Live).channels();
+            let channel = channels.iter().position(|channel| channel.quantity == Quantity::Speed)?;
+            Some(Input { name: name.clone(), sensor, channel, period: channels[channel].period })
+        };
+        let inputs = wanted.sensors.iter().filter_map(input).collect();
+        let (name, hold, back_after) = (wanted.name.clone(), wanted.hold, wanted.back_after);
+        Some(Fusion::new(Options { name, inputs, hold, back_after }))
+    }
+
+    /// The first of the channels in which the counts of sensor `index` are told, where they are.
+    pub(super) fn counts_from(&self, index: usize) -> Option<usize> {
+        let sensor = self.configured.get(index).filter(|sensor| drivers::counts(sensor))?;
+        Some(Wiring::of(sensor, Origin::Live).channels().len())
     }
 
     /// Starts each, `outlets` in the same order. Within a tokio runtime.
     pub(super) fn start(self, outlets: Vec<Outlet>) -> Result<Running, AgentError> {
         let mut running = Running { threads: Vec::new(), tasks: Vec::new() };
-        for (outlet, (name, wiring)) in outlets.into_iter().zip(self.wirings) {
-            let doors = self.doors.clone();
-            let thread = match wiring {
-                Wiring::Pulses(wish, options) => {
-                    spawn_blocking(outlet, move |outlet| pulses(outlet, &doors, &wish, &options))
+        let mut lines: Vec<SharedLine> = Vec::new();
+        for (outlet, sensor) in outlets.into_iter().zip(self.configured) {
+            let (doors, report) = (self.doors.clone(), sensor.kind.report());
+            let thread = match Wiring::of(&sensor, Origin::Live) {
+                Wiring::Edges { wish, make } => {
+                    spawn_blocking(outlet, move |outlet| pulses(outlet, &doors, &wish, report, make().as_mut()))
                 }
-                Wiring::Can(interface, options) => {
-                    spawn_blocking(outlet, move |outlet| can(outlet, &doors, &interface, options))
+                Wiring::Can { interface, filters, make } => spawn_blocking(outlet, move |outlet| {
+                    can(outlet, &doors, (&interface, &filters), report, make().as_mut())
+                }),
+                Wiring::Shaft { wish, make } => {
+                    spawn_blocking(outlet, move |outlet| shaft(outlet, &doors, &wish, report, make().as_mut()))
                 }
-                Wiring::Serial(port, baud, options) => {
-                    running.tasks.push(tokio::spawn(run_async(outlet, async move |outlet: &Outlet| {
-                        serial(outlet, &doors, &port, baud, options).await
+                Wiring::Serial { port, settings, make } => {
+                    running.tasks.push(tokio::spawn(run_async(vec![outlet], async move |outlets: &[Outlet]| {
+                        serial(outlets, &doors, (&port, &settings), make().as_mut()).await
                     })));
                     continue;
                 }
+                Wiring::Modbus { port, settings, slave } => {
+                    match lines.iter_mut().find(|line| line.port == port) {
+                        Some(line) => line.slaves.push((outlet, slave)),
+                        None => lines.push(SharedLine { port, settings, slaves: vec![(outlet, slave)] }),
+                    }
+                    continue;
+                }
             };
-            running.threads.push(thread.map_err(|cause| AgentError::Thread { sensor: name, cause })?);
+            running.threads.push(thread.map_err(|cause| AgentError::Thread { sensor: sensor.name, cause })?);
+        }
+        for SharedLine { port, settings, slaves } in lines {
+            let doors = self.doors.clone();
+            let (outlets, slaves): (Vec<Outlet>, Vec<modbus::Options>) = slaves.into_iter().unzip();
+            running.tasks.push(tokio::spawn(run_async(outlets, async move |outlets: &[Outlet]| {
+                modbus_line(outlets, &doors, (&port, &settings), &slaves).await
+            })));
         }
         Ok(running)
     }
+}
+
+/// A port with several devices, each a sensor of its own: one task asks them in turn.
+struct SharedLine {
+    port: PathBuf,
+    settings: LineSettings,
+    slaves: Vec<(Outlet, modbus::Options)>,
 }
 
 impl Running {
@@ -129,59 +172,138 @@ impl Running {
 }
 
 /// Reads a pin until it fails or the agent stops.
-fn pulses(outlet: &Outlet, doors: &Doors, wish: &EdgeWish, options: &WheelOptions) -> Result<(), BoardError> {
+fn pulses(
+    outlet: &Outlet,
+    doors: &Doors,
+    wish: &EdgeWish,
+    report: Duration,
+    sensor: &mut (dyn EdgeSensor + Send),
+) -> Result<(), BoardError> {
     let mut port: EdgePort = doors.edges(wish)?;
     if port.stamp_source() != StampSource::Recorded {
         raise_priority();
     }
-    let mut wheel = Wheel::new(*options);
-    let mut ticks = Ticks::new(options.report, outlet.now());
+    outlet.remind(sensor);
+    let mut ticks = Ticks::new(report, outlet.now());
+    let mut keep = Ticks::new(KEEP_EVERY, outlet.now());
+    let mut audit = Audit::new(outlet.now());
     let (mut edges, mut readings) = (Vec::with_capacity(EDGES), Vec::new());
     while !outlet.stopping() {
         edges.clear();
         port.next_batch(ticks.wait(outlet.now()), &mut edges)?;
-        edges.iter().for_each(|edge| wheel.on_edge(edge));
+        edges.iter().for_each(|edge| sensor.on_edge(edge));
+        audit.delivered += edges.len() as u64;
         if ticks.due(outlet.now()) {
-            outlet.tick(&mut wheel, &mut readings);
+            sensor.tick(outlet.now(), &mut readings);
+            // Only what was read to its end can be compared with what was counted.
+            if edges.len() < EDGES / 2 && audit.due.due(outlet.now()) {
+                outlet.suspect(audit.compare(port.interrupts(), &sensor.counters()));
+            }
+            outlet.hand_on(sensor, 0, &mut readings);
+            outlet.hand_on_rest(sensor, keep.due(outlet.now()));
         }
     }
+    outlet.hand_on_rest(sensor, true);
     Ok(())
 }
 
-/// Reads a CAN interface until it fails or the agent stops.
-fn can(outlet: &Outlet, doors: &Doors, interface: &str, options: j1939::Options) -> Result<(), BoardError> {
-    let filter = CanFilter::pgn(options.signal.pgn(), options.source_address);
-    let mut port = doors.can(interface, &[filter])?;
-    let mut sensor = J1939::new(options);
-    let mut ticks = Ticks::new(options.report.min(LOOK_AFTER), outlet.now());
+/// The kernel's count of a line's interrupts against what came of them.
+struct Audit {
+    due: Ticks,
+    delivered: u64,
+    /// The count at the last comparison: all of it must have been delivered by now, or be known lost.
+    counted: Option<u64>,
+    suspected: u64,
+}
+
+/// Interrupts are compared with edges so often.
+const AUDIT_EVERY: Duration = Duration::from_secs(1);
+
+impl Audit {
+    fn new(now: BootNs) -> Self {
+        Self { due: Ticks::new(AUDIT_EVERY, now), delivered: 0, counted: None, suspected: 0 }
+    }
+
+    /// How many more are suspected lost than the sensor knows of. The count is compared a turn later, when what it counted
+    /// must have come through the queue: an interrupt of this very moment may still be on its way.
+    fn compare(&mut self, counted: Option<u64>, known: &Counters) -> u64 {
+        let before = std::mem::replace(&mut self.counted, counted);
+        let accounted = self.delivered + known.lost + known.suspected + self.suspected;
+        let more = before.map_or(0, |before| before.saturating_sub(accounted));
+        self.suspected += more;
+        more
+    }
+}
+
+/// Reads a CAN interface until it fails or the agent stops; asks what has to be asked.
+fn can(
+    outlet: &Outlet,
+    doors: &Doors,
+    (interface, filters): (&str, &[CanFilter]),
+    report: Duration,
+    sensor: &mut (dyn FrameSensor + Send),
+) -> Result<(), BoardError> {
+    let mut port = doors.can(interface, filters)?;
+    let mut ticks = Ticks::new(report.min(LOOK_AFTER), outlet.now());
     let mut readings = Vec::new();
     while !outlet.stopping() {
-        if let Some(frame) = port.next(ticks.wait(outlet.now()))? {
+        while let Some(frame) = sensor.ask(outlet.now()) {
+            port.send(&frame)?;
+        }
+        if let Some(frame) = port.next(ticks.wait_until(outlet.now(), sensor.wakes()))? {
             sensor.on_frame(&frame, &mut readings);
         }
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
         }
-        outlet.hand_on(&sensor, &mut readings);
+        outlet.hand_on(sensor, port.dropped(), &mut readings);
     }
     Ok(())
 }
 
-/// Reads a serial port until it fails or the agent stops.
-async fn serial(
+/// Looks at a chip on I2C or SPI until its bus fails or the agent stops.
+fn shaft(
     outlet: &Outlet,
     doors: &Doors,
-    port: &std::path::Path,
-    baud: u32,
-    options: nmea::Options,
+    wish: &ShaftWish,
+    report: Duration,
+    sensor: &mut (dyn LookSensor + Send),
 ) -> Result<(), BoardError> {
-    let mut port = doors.serial(port, baud)?;
-    let mut sensor = Nmea::new(options);
-    let mut ticks = Ticks::new(LOOK_AFTER, outlet.now());
-    let (mut buffer, mut readings) = ([0; BYTES], Vec::new());
+    let mut port = doors.shaft(wish)?;
+    let mut ticks = Ticks::new(report, outlet.now());
+    let mut readings = Vec::new();
     while !outlet.stopping() {
+        if let Some(look) = port.next(ticks.wait(outlet.now()))? {
+            sensor.on_look(&look, &mut readings);
+        }
+        if ticks.due(outlet.now()) {
+            sensor.tick(outlet.now(), &mut readings);
+        }
+        outlet.hand_on(sensor, 0, &mut readings);
+    }
+    Ok(())
+}
+
+/// Reads a serial port until it fails or the agent stops; asks what has to be asked.
+async fn serial(
+    outlets: &[Outlet],
+    doors: &Doors,
+    (port, settings): (&Path, &LineSettings),
+    sensor: &mut (dyn ByteSensor + Send),
+) -> Result<(), BoardError> {
+    let [outlet] = outlets else { return Ok(()) };
+    let mut port = doors.serial(port, settings)?;
+    let mut ticks = Ticks::new(LOOK_AFTER, outlet.now());
+    let (mut buffer, mut readings, mut asked) = ([0; BYTES], Vec::new(), Vec::new());
+    while !outlet.stopping() {
+        asked.clear();
+        sensor.ask(outlet.now(), &mut asked);
+        if !asked.is_empty() {
+            port.write(&asked).await?;
+        }
         // Cancel-safe: the port promises that a read that is dropped loses nothing.
-        match tokio::time::timeout(ticks.wait(outlet.now()), port.read(&mut buffer)).await {
+        let wait = ticks.wait_until(outlet.now(), sensor.wakes());
+        match tokio::time::timeout(wait, port.read(&mut buffer)).await {
             Ok(chunk) => {
                 let chunk = chunk?;
                 sensor.on_bytes(chunk.t, &buffer[..chunk.len], &mut readings);
@@ -191,7 +313,66 @@ async fn serial(
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
         }
-        outlet.hand_on(&sensor, &mut readings);
+        outlet.hand_on(sensor, 0, &mut readings);
     }
     Ok(())
+}
+
+/// Asks the devices of a Modbus line in turn until the port fails or the agent stops; `outlets` in the same order.
+async fn modbus_line(
+    outlets: &[Outlet],
+    doors: &Doors,
+    (port, settings): (&Path, &LineSettings),
+    slaves: &[modbus::Options],
+) -> Result<(), BoardError> {
+    let Some(first) = outlets.first() else { return Ok(()) };
+    let mut port = doors.serial(port, settings)?;
+    let mut line = modbus::Line::new(settings.baud, slaves.iter().copied());
+    let mut ticks = Ticks::new(LOOK_AFTER, first.now());
+    let (mut buffer, mut readings, mut asked) = ([0; BYTES], Vec::new(), Vec::new());
+    while !first.stopping() {
+        asked.clear();
+        line.ask(first.now(), &mut asked);
+        if !asked.is_empty() {
+            port.write(&asked).await?;
+        }
+        // Cancel-safe: the port promises that a read that is dropped loses nothing.
+        let wait = ticks.wait_until(first.now(), line.wakes());
+        let chunk = match tokio::time::timeout(wait, port.read(&mut buffer)).await {
+            Ok(chunk) => Some(chunk?),
+            Err(_elapsed) => None,
+        };
+        let spoke = chunk.and_then(|chunk| line.on_bytes(chunk.t, &buffer[..chunk.len], &mut readings));
+        if let Some((slave, outlet)) = spoke.and_then(|spoke| line.slaves_mut().get(spoke).zip(outlets.get(spoke))) {
+            outlet.hand_on(slave, 0, &mut readings);
+        }
+        if ticks.due(first.now()) {
+            for (slave, outlet) in line.slaves_mut().iter_mut().zip(outlets) {
+                slave.tick(first.now(), &mut readings);
+                outlet.hand_on(slave, 0, &mut readings);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interrupts_that_left_no_edge_are_suspected_lost_once() {
+        let mut audit = Audit::new(BootNs(0));
+        let none = Counters::default();
+        audit.delivered = 100;
+        assert_eq!(audit.compare(Some(103), &none), 0, "three may still be on their way");
+        audit.delivered = 202;
+        assert_eq!(audit.compare(Some(205), &none), 0, "and came");
+        audit.delivered = 203;
+        assert_eq!(audit.compare(Some(210), &none), 2, "two of 205 never did");
+        let known = Counters { lost: 5, ..none };
+        assert_eq!(audit.compare(Some(210), &known), 0, "known lost by their numbers");
+        assert_eq!(audit.compare(None, &known), 0);
+        assert_eq!(audit.compare(Some(300), &known), 0, "nobody counted before");
+    }
 }

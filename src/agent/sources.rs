@@ -16,13 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use speedwell_wire::{EventKind, NoData, Quality, Quantity};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::backoff::Backoff;
+use super::{backoff::Backoff, memories::MemoryFile};
 use crate::{
     clock::{BootNs, Clock},
-    sensor::{Counters, Reading, Sensor},
+    sensor::{ChannelSpec, Counters, Notice, Reading, Sensor, Value},
 };
 
 /// Messages between the sensors and the recorder: at 20 sensors and 10 Hz, five seconds of a stalled recorder.
@@ -45,15 +46,29 @@ pub(super) struct Said {
 pub(super) enum What {
     /// Readings, in order.
     Readings(Vec<Reading>),
+    /// What is wrong, in words that the reasons of its readings do not have; `None` when that is over.
+    Words(Option<String>),
+    /// Something a person should know of.
+    Notice(Notice),
+    /// Its first channel's value now, newer than its readings.
+    Live(BootNs, Result<Value, NoData>),
+    /// What it keeps over a restart.
+    Memory(Vec<u8>),
     /// It could not be opened or stopped working, and why.
     Fault(String),
 }
 
 /// What a sensor counted since the agent started: each session counts from zero.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     before: Counters,
     now: Counters,
+    /// Suspected lost by a count that the sensor does not see.
+    suspected: u64,
+    /// The words last handed on.
+    words: Option<String>,
+    /// The counts last handed on as readings.
+    told: Option<Counters>,
 }
 
 impl Tally {
@@ -63,7 +78,7 @@ impl Tally {
         Counters {
             inputs: a.inputs + b.inputs,
             lost: a.lost + b.lost,
-            suspected: a.suspected + b.suspected,
+            suspected: a.suspected + b.suspected + self.suspected,
             repaired: a.repaired + b.repaired,
             rejected: a.rejected + b.rejected,
         }
@@ -80,6 +95,22 @@ pub(super) struct Outlet {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) shed: Arc<AtomicU64>,
     pub(super) counters: Arc<Mutex<Tally>>,
+    /// The first of the channels in which its counts are told, where they are.
+    pub(super) counts_from: Option<usize>,
+    /// Where it keeps its memory, where it may.
+    pub(super) memory: Option<MemoryFile>,
+}
+
+/// The channels in which counts are told, in this order.
+const COUNTS: [Quantity; 4] = [Quantity::Lost, Quantity::Suspected, Quantity::Repaired, Quantity::Rejected];
+
+/// The channels in which a sensor's counts are told; they come as they please.
+pub(super) fn count_channels() -> impl Iterator<Item = ChannelSpec> {
+    COUNTS.into_iter().map(|quantity| ChannelSpec { quantity, resolution_nano: 1_000_000_000, period: Duration::ZERO })
+}
+
+fn counts(counters: &Counters) -> [u64; 4] {
+    [counters.lost, counters.suspected, counters.repaired, counters.rejected]
 }
 
 impl Outlet {
@@ -91,25 +122,82 @@ impl Outlet {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Lets the sensor speak and hands on what it says. A recorder that cannot keep up costs samples, which are
-    /// counted and become a loss record; it never holds up the sensor.
-    pub(super) fn tick(&self, sensor: &mut dyn Sensor, readings: &mut Vec<Reading>) {
-        sensor.tick(self.now(), readings);
-        self.hand_on(sensor, readings);
-    }
-
-    pub(super) fn hand_on(&self, sensor: &dyn Sensor, readings: &mut Vec<Reading>) {
+    /// Hands on what a sensor said. A recorder that cannot keep up costs samples, which are counted and become a loss
+    /// record; it never holds up the sensor.
+    /// `missed` inputs were lost before the sensor saw them.
+    pub(super) fn hand_on<S: Sensor + ?Sized>(&self, sensor: &S, missed: u64, readings: &mut Vec<Reading>) {
         if readings.is_empty() {
             return;
         }
+        let samples = readings.iter().filter(|reading| reading.value.is_ok()).count() as u64;
         if let Ok(mut counters) = self.counters.lock() {
             counters.now = sensor.counters();
+            counters.now.lost += missed;
+            if let Some(first) = self.counts_from {
+                readings.extend(self.changed_counts(first, &mut counters));
+            }
+            // Only one that says nothing can have something to explain.
+            let words = if samples < readings.len() as u64 { sensor.trouble() } else { None };
+            if words != counters.words {
+                counters.words.clone_from(&words);
+                // Lost words are told again with the next reading: the next session begins without them.
+                let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Words(words) });
+            }
         }
-        let samples = readings.iter().filter(|reading| reading.value.is_ok()).count() as u64;
         let what = What::Readings(std::mem::take(readings));
         if self.said.try_send(Said { sensor: self.sensor, what }).is_err() {
             self.shed.fetch_add(samples, Ordering::Relaxed);
         }
+    }
+
+    /// Counts that have changed since they were last told, as readings; all of them the first time.
+    fn changed_counts(&self, first: usize, tally: &mut Tally) -> Vec<Reading> {
+        let (now, total) = (self.now(), tally.total());
+        let told = tally.told.replace(total);
+        let told = told.map_or([None; 4], |told| counts(&told).map(Some));
+        let changed = counts(&total).into_iter().zip(told).enumerate();
+        let value = |count| Ok(Value { value: count as f64, uncertainty: 0.0, quality: Quality::Good });
+        let changed = changed.filter(|(_, (total, told))| Some(*total) != *told);
+        changed.map(|(index, (total, _))| Reading { channel: first + index, t: now, value: value(total) }).collect()
+    }
+
+    /// So many inputs more are suspected lost, by a count that the sensor does not see.
+    pub(super) fn suspect(&self, inputs: u64) {
+        if let Ok(mut counters) = self.counters.lock() {
+            counters.suspected += inputs;
+        }
+    }
+
+    /// Hands on what the sensor has to tell beside its readings: its live value, news, and its memory when `keep` is due.
+    pub(super) fn hand_on_rest<S: Sensor + ?Sized>(&self, sensor: &mut S, keep: bool) {
+        let said = |what| drop(self.said.try_send(Said { sensor: self.sensor, what }));
+        if let Some(value) = sensor.live(self.now()) {
+            said(What::Live(self.now(), value));
+        }
+        while let Some(notice) = sensor.notice() {
+            said(What::Notice(notice));
+        }
+        if keep && self.memory.is_some() {
+            sensor.memory().into_iter().for_each(|bytes| said(What::Memory(bytes)));
+        }
+    }
+
+    /// Lets a sensor go on from what it kept.
+    pub(super) fn remind<S: Sensor + ?Sized>(&self, sensor: &mut S) {
+        let Some(memory) = &self.memory else { return };
+        let told = match memory.read() {
+            Ok(None) => return,
+            Ok(Some(bytes)) if sensor.remember(&bytes) => return,
+            Ok(Some(_)) => match memory.set_aside() {
+                Ok(aside) => format!("what it had kept is damaged and was set aside as {}", aside.display()),
+                Err(cause) => format!("what it had kept is damaged and cannot be set aside: {cause}"),
+            },
+            Err(cause) => format!("what it had kept cannot be read: {cause}"),
+        };
+        warn!(sensor = %self.name, "{told}; it begins anew");
+        let notice =
+            Notice { kind: EventKind::Calibration, detail: format!("{told}; odometer and tooth table begin anew") };
+        let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Notice(notice) });
     }
 
     pub(super) fn fault(&self, cause: &dyn std::fmt::Display) {
@@ -117,7 +205,7 @@ impl Outlet {
         // Losing this message to a full channel loses no data: the next failure says it again.
         let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Fault(cause.to_string()) });
         if let Ok(mut counters) = self.counters.lock() {
-            *counters = Tally { before: counters.total(), now: Counters::default() };
+            *counters = Tally { before: counters.total(), told: counters.told, ..Tally::default() };
         }
     }
 }
@@ -149,30 +237,32 @@ pub(super) fn spawn_blocking<E: std::fmt::Display>(
     })
 }
 
-/// The same for a source that is awaited.
+/// The same for a source that is awaited; several sensors may share it, and then share its faults.
 pub(super) async fn run_async<E: std::fmt::Display>(
-    outlet: Outlet,
-    mut session: impl AsyncFnMut(&Outlet) -> Result<(), E>,
+    outlets: Vec<Outlet>,
+    mut session: impl AsyncFnMut(&[Outlet]) -> Result<(), E>,
 ) {
+    let stopping = || outlets.iter().any(Outlet::stopping);
+    let fault = |cause: &dyn std::fmt::Display| outlets.iter().for_each(|outlet| outlet.fault(cause));
     let mut backoff = Backoff::new();
-    while !outlet.stopping() {
+    while !stopping() {
         let started = Instant::now();
-        let mut running = pin!(session(&outlet));
+        let mut running = pin!(session(&outlets));
         let ended = std::future::poll_fn(|context| {
             let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
             polled.map_or_else(|panic| Poll::Ready(Err(defect(&*panic))), |poll| poll.map(Ok))
         });
         match ended.await {
             Ok(Ok(())) => break,
-            Ok(Err(cause)) => outlet.fault(&cause),
-            Err(defect) => outlet.fault(&defect),
+            Ok(Err(cause)) => fault(&cause),
+            Err(defect) => fault(&defect),
         }
         let until = Instant::now() + backoff.after(started.elapsed());
-        while !outlet.stopping() && Instant::now() < until {
+        while !stopping() && Instant::now() < until {
             tokio::time::sleep(STOP_LATENCY.min(until.saturating_duration_since(Instant::now()))).await;
         }
     }
-    info!(sensor = %outlet.name, "closed");
+    outlets.iter().for_each(|outlet| info!(sensor = %outlet.name, "closed"));
 }
 
 /// A panic in a sensor, as a fault.
@@ -206,6 +296,11 @@ impl Ticks {
         self.next.since(now).min(STOP_LATENCY)
     }
 
+    /// The same, ended earlier by something the sensor is waiting for.
+    pub(super) fn wait_until(&self, now: BootNs, wakes: Option<BootNs>) -> Duration {
+        self.wait(now).min(wakes.map_or(STOP_LATENCY, |wakes| wakes.since(now)))
+    }
+
     /// Whether a tick is due; each is due once, and those missed are not made up for.
     pub(super) fn due(&mut self, now: BootNs) -> bool {
         let due = now >= self.next;
@@ -229,13 +324,14 @@ mod tests {
         let clock = Arc::new(crate::clock::SystemClock);
         let name = "wheel".into();
         let (stop, shed, counters) = Default::default();
-        (Outlet { sensor: 0, name, clock, said, stop, shed, counters }, heard)
+        let (counts_from, memory) = (Some(1), None);
+        (Outlet { sensor: 0, name, clock, said, stop, shed, counters, counts_from, memory }, heard)
     }
 
     fn told(heard: &mut mpsc::Receiver<Said>) -> String {
         match heard.try_recv().expect("a word").what {
             What::Fault(detail) => detail,
-            What::Readings(_) => panic!("readings"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -255,12 +351,12 @@ mod tests {
     async fn the_same_where_it_is_awaited() {
         let (outlet, mut heard) = outlet();
         let mut times = 0;
-        let session = async |_: &Outlet| {
+        let session = async |_: &[Outlet]| {
             times += 1;
             if times == 1 { panic!("no") } else { Ok::<(), String>(()) }
         };
         let started = Instant::now();
-        run_async(outlet, session).await;
+        run_async(vec![outlet], session).await;
         assert!(told(&mut heard).ends_with("please report it: no"));
         assert!(started.elapsed() < Duration::from_secs(3));
     }

@@ -63,12 +63,21 @@ impl View {
     pub fn lines(&self, color: bool) -> Vec<String> {
         let mut lines = vec![self.title.clone()];
         let width = self.rows.iter().map(|row| row.channel.sensor.len()).max().unwrap_or(0);
-        lines.extend(self.rows.iter().map(|row| row.line(width, color)));
+        lines.extend(self.rows.iter().filter(|row| row.is_shown()).map(|row| row.line(width, color)));
         lines
     }
 }
 
 impl Row {
+    /// Counts of what went wrong are shown once something did.
+    fn is_shown(&self) -> bool {
+        let wrong = matches!(
+            self.channel.quantity,
+            Quantity::Lost | Quantity::Suspected | Quantity::Repaired | Quantity::Rejected
+        );
+        !wrong || self.last.is_some_and(|last| last.value.is_ok_and(|(count, ..)| count > 0.0))
+    }
+
     fn line(&self, width: usize, color: bool) -> String {
         let mut line = format!("{:width$}  {:16}", self.channel.sensor, self.channel.quantity.name());
         let (tint, word) = match self.last.map(|last| last.value) {
@@ -97,6 +106,7 @@ impl Row {
         match self.channel.quantity {
             Quantity::Speed => format!("{value:.3} {unit} {:7.2} km/h", value * 3.6),
             Quantity::Latitude | Quantity::Longitude => format!("{value:.6} {unit}"),
+            _ if unit == "1" => format!("{value:.0}"),
             _ => format!("{value:.2} {unit}"),
         }
     }

@@ -14,19 +14,22 @@ use std::{
 
 use embedded_can::Frame as _;
 use socketcan::{
-    CanErrorFrame, CanSocket, Socket, SocketOptions,
+    CanErrorFrame, CanFrame, CanSocket, Socket, SocketOptions,
     errors::{CanError as CanFault, ControllerProblems, ErrorCause},
 };
 use tracing::{debug, info, warn};
 
-use super::{Frame, Vehicle, frame::id_of, simulated::SimulatedCan};
+use super::{Vehicle, simulated::SimulatedCan};
 use crate::{
     clock::{Bracket, Clock, SystemClock},
-    sensor::TimedFrame,
+    sensor::{Frame, TimedFrame, frame::id_of},
 };
 
 /// Receive buffer: some 8000 frames, several seconds of a full 500 kbit/s bus.
 const RECEIVE_BUFFER_BYTES: libc::c_int = 4 * 1024 * 1024;
+
+/// Longest wait for room in the interface's send queue: a bus that takes nothing for so long has nobody on it.
+pub const SEND_WITHIN: Duration = Duration::from_millis(100);
 
 /// Filters a socket takes (CAN_RAW_FILTER_MAX); far fewer are ever wanted.
 pub const FILTERS_MAX: usize = 512;
@@ -98,6 +101,16 @@ pub enum CanError {
          `ip link set {name} type can restart-ms 100` lets it come back by itself"
     )]
     BusOff {
+        /// The interface.
+        name: String,
+    },
+    /// What is to be sent does not leave the interface.
+    #[error(
+        "CAN interface {name} sends nothing for {} ms: nobody acknowledges. Is the other end on, the bit rate right, \
+         the bus terminated, and the interface not `listen-only`?",
+        SEND_WITHIN.as_millis()
+    )]
+    NoRoom {
         /// The interface.
         name: String,
     },
@@ -212,6 +225,15 @@ impl CanPort {
         }
     }
 
+    /// Sends a frame; waits at most [`SEND_WITHIN`] for room in the kernel's queue.
+    pub fn send(&mut self, frame: &Frame) -> Result<(), CanError> {
+        match self {
+            CanPort::Real(port) => port.send(frame),
+            // Nobody on the simulated bus has to be asked.
+            CanPort::Simulated(_) => Ok(()),
+        }
+    }
+
     /// Frames the kernel had to drop because they were not read in time. The kernel tells it with the next frame that it
     /// could keep, so the drops of a flood are known when the next frame after it is read.
     pub fn dropped(&self) -> u64 {
@@ -271,11 +293,12 @@ impl RealCan {
 
     fn next(&mut self, timeout: Duration) -> Result<Option<TimedFrame<Frame>>, CanError> {
         let fd = self.socket.as_raw_fd();
-        let received = match wait_readable(fd, timeout).and_then(|ready| if ready { receive(fd) } else { Ok(None) }) {
-            Ok(Some(received)) => received,
-            Ok(None) => return Ok(None),
-            Err(cause) => return Err(told(&self.name, "reading", cause)),
-        };
+        let received =
+            match wait_for(fd, libc::POLLIN, timeout).and_then(|ready| if ready { receive(fd) } else { Ok(None) }) {
+                Ok(Some(received)) => received,
+                Ok(None) => return Ok(None),
+                Err(cause) => return Err(told(&self.name, "reading", cause)),
+            };
         if let Some(drops) = received.drops {
             self.dropped += u64::from(drops.wrapping_sub(self.kernel_drops));
             self.kernel_drops = drops;
@@ -289,6 +312,20 @@ impl RealCan {
             None => SystemClock.now(),
         };
         Ok(frame_of(&received.frame).map(|frame| TimedFrame { t, frame }))
+    }
+
+    fn send(&self, frame: &Frame) -> Result<(), CanError> {
+        let told = |cause| told(&self.name, "sending", cause);
+        let sent = match frame.is_remote_frame() {
+            true => CanFrame::new_remote(frame.id(), frame.dlc()),
+            false => CanFrame::new(frame.id(), frame.data()),
+        };
+        // A frame of ours is a classic one, which is all that is asked for.
+        let Some(sent) = sent else { return Ok(()) };
+        match wait_for(self.socket.as_raw_fd(), libc::POLLOUT, SEND_WITHIN).map_err(told)? {
+            true => self.socket.write_frame(&sent).map_err(told),
+            false => Err(CanError::NoRoom { name: self.name.clone() }),
+        }
     }
 
     fn bus_said(&mut self, frame: libc::can_frame) -> Result<(), CanError> {
@@ -389,8 +426,8 @@ fn set_option(fd: RawFd, option: libc::c_int, value: libc::c_int) -> io::Result<
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn wait_readable(fd: RawFd, timeout: Duration) -> io::Result<bool> {
-    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+fn wait_for(fd: RawFd, events: libc::c_short, timeout: Duration) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd, events, revents: 0 };
     // Rounded up: rounded down, a wait of less than a millisecond would spin.
     let timeout_ms = timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as libc::c_int;
     // SAFETY: one pollfd is passed and lives over the call.

@@ -19,6 +19,7 @@ use std::{
 use gpiocdev::{Chip, Request, line, request::Config};
 use tracing::{info, warn};
 
+use super::interrupts::Interrupts;
 use crate::{
     clock::{BootNs, Clock, MonotonicOffset, SystemClock},
     sensor::{Edge, EdgeCapture, EdgeKind, StampSource},
@@ -274,6 +275,7 @@ pub struct GpioCapture {
     event_words: usize,
     offset: MonotonicOffset,
     offset_read: BootNs,
+    interrupts: Option<Interrupts>,
 }
 
 impl GpioCapture {
@@ -312,6 +314,7 @@ impl GpioCapture {
             event_words,
             offset: MonotonicOffset::read(),
             offset_read: SystemClock.now(),
+            interrupts: Interrupts::of(consumer),
             request,
         })
     }
@@ -372,6 +375,10 @@ impl EdgeCapture for GpioCapture {
             Err(error) if errno(&error) == Some(libc::EINTR) => Ok(()),
             Err(error) => Err(self.failed("waiting for edges", &error)),
         }
+    }
+
+    fn interrupts(&mut self) -> Option<u64> {
+        self.interrupts.as_ref()?.count()
     }
 
     fn stamp_source(&self) -> StampSource {

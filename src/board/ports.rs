@@ -3,8 +3,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Bias, Board, BoardKind, Bus, CanError, CanFilter, CanPort, EdgeSelect, GpioCapture, GpioError, LineRequest, Pin,
-    PinAt, PolledError, SerialError, SerialPort, Vehicle, gpio, polled, simulated,
+    Bias, Board, BoardKind, Bus, CanError, CanFilter, CanPort, EdgeSelect, GpioCapture, GpioError, LineRequest,
+    LineSettings, Pin, PinAt, PolledError, SerialError, SerialPort, ShaftError, ShaftPort, ShaftWish, Vehicle, gpio,
+    i2c_spi, polled, simulated,
 };
 use crate::sensor::{Edge, EdgeCapture, StampSource};
 
@@ -26,6 +27,9 @@ pub enum BoardError {
     /// A serial port.
     #[error(transparent)]
     Serial(#[from] SerialError),
+    /// A chip on I2C or SPI.
+    #[error(transparent)]
+    Shaft(#[from] ShaftError),
 }
 
 impl BoardError {
@@ -36,7 +40,7 @@ impl BoardError {
             BoardError::Gpio(GpioError::PermissionDenied { .. })
                 | BoardError::Serial(SerialError::PermissionDenied { .. })
                 | BoardError::Can(CanError::PermissionDenied { .. })
-        )
+        ) || matches!(self, BoardError::Shaft(error) if error.is_permission())
     }
 }
 
@@ -54,6 +58,8 @@ pub enum EdgeSource {
 pub struct EdgeWish {
     /// Which line.
     pub pin: Pin,
+    /// The second line of an encoder, in the same request; both edges of both are asked for then.
+    pub second: Option<Pin>,
     /// A free line to ask for beside it, so that merged interrupts show; found by itself when `None`.
     pub audit_pin: Option<Pin>,
     /// Who sees the edges.
@@ -96,7 +102,8 @@ impl Doors {
     /// Opens a pin. Blocking from here on: use it in a thread.
     pub fn edges(&self, wish: &EdgeWish) -> Result<EdgePort, BoardError> {
         if let Some(vehicle) = &self.vehicle {
-            let wheel = simulated::SimulatedEdges::new(vehicle.clone(), wish.edges, wish.pulses_per_metre);
+            let lines = if wish.second.is_some() { 2 } else { 1 };
+            let wheel = simulated::SimulatedEdges::new(vehicle.clone(), wish.edges, lines, wish.pulses_per_metre);
             return Ok(Box::new(wheel));
         }
         let (label, offset) = line_of(&wish.pin.at)?;
@@ -106,7 +113,14 @@ impl Doors {
         }
         let mut lines =
             vec![LineRequest { offset, edges: wish.edges, bias: wish.bias, name: wish.pin.written.clone() }];
-        lines.extend(self.spare(wish, &label, offset));
+        match &wish.second {
+            Some(second) => {
+                let (_, offset) = line_of(&second.at)?;
+                lines.push(LineRequest { offset, edges: wish.edges, bias: wish.bias, name: second.written.clone() });
+                return Ok(Box::new(Told(GpioCapture::open(&label, &lines, &consumer)?)));
+            }
+            None => lines.extend(self.spare(wish, &label, offset)),
+        }
         Ok(Box::new(Told(open_auditing(&label, &mut lines, &consumer)?)))
     }
 
@@ -138,7 +152,7 @@ impl Doors {
     }
 
     /// Opens a serial port. Within a tokio runtime.
-    pub fn serial(&self, port: &Path, baud: u32) -> Result<SerialPort, BoardError> {
+    pub fn serial(&self, port: &Path, settings: &LineSettings) -> Result<SerialPort, BoardError> {
         Ok(match &self.vehicle {
             Some(vehicle) => {
                 let present = names(&self.board.uart, simulated::SERIAL_PORT);
@@ -147,8 +161,16 @@ impl Doors {
                 }
                 SerialPort::simulated(vehicle.clone())
             }
-            None => SerialPort::open(port, baud)?,
+            None => SerialPort::open(port, settings)?,
         })
+    }
+
+    /// Opens a chip on I2C or SPI. Blocking from here on: use it in a thread.
+    pub fn shaft(&self, wish: &ShaftWish) -> Result<Box<dyn ShaftPort>, BoardError> {
+        match &self.vehicle {
+            Some(vehicle) => Ok(Box::new(simulated::SimulatedShaft::new(vehicle.clone(), wish))),
+            None => i2c_spi::open(wish),
+        }
     }
 
     /// The board.
@@ -194,6 +216,10 @@ where
 
     fn next_batch(&mut self, timeout: Duration, edges: &mut Vec<Edge>) -> Result<(), BoardError> {
         Ok(self.0.next_batch(timeout, edges)?)
+    }
+
+    fn interrupts(&mut self) -> Option<u64> {
+        self.0.interrupts()
     }
 
     fn stamp_source(&self) -> StampSource {

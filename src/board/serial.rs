@@ -6,12 +6,13 @@
 
 use std::{
     fs, io,
+    os::fd::{AsRawFd, RawFd},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_serial::{ErrorKind, SerialPortBuilderExt, SerialStream};
 
 use super::{Vehicle, simulated::SimulatedGnss};
@@ -22,6 +23,9 @@ pub const BAUD_RANGE: std::ops::RangeInclusive<u32> = 300..=4_000_000;
 
 /// Bits of a byte on the line: start, eight, stop.
 const BITS_A_BYTE: u64 = 10;
+
+/// Longest wait for the kernel to take what is sent: a request of some bytes at 300 baud takes less.
+pub const SEND_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where ports have names that stay when adapters are plugged elsewhere.
 const BY_ID: &str = "/dev/serial/by-id";
@@ -60,6 +64,15 @@ pub enum SerialError {
         /// The speed wanted.
         baud: u32,
     },
+    /// The driver cannot switch an RS-485 transceiver.
+    #[error(
+        "{} has no RS-485 mode: leave `rs485` out where the adapter switches by itself, as most USB ones do",
+        path.display()
+    )]
+    NoRs485 {
+        /// The device.
+        path: PathBuf,
+    },
     /// The line hung up: adapter unplugged. Opening again finds it when it is back.
     #[error("serial port {} hung up: adapter unplugged?", path.display())]
     HungUp {
@@ -89,6 +102,54 @@ fn short(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// How a line is set: its speed and what surrounds the bits of a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineSettings {
+    /// Bits a second.
+    pub baud: u32,
+    /// The bit that tells a wrong one.
+    pub parity: Parity,
+    /// Two stop bits instead of one.
+    pub two_stop_bits: bool,
+    /// Have the driver switch an RS-485 transceiver to sending and back (RTS).
+    pub rs485: bool,
+}
+
+/// The bit that tells a wrong one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parity {
+    /// There is none.
+    #[default]
+    None,
+    /// It makes the number of ones even.
+    Even,
+    /// It makes it odd.
+    Odd,
+}
+
+impl LineSettings {
+    /// Eight bits, no parity, one stop bit: what receivers and most devices speak.
+    pub fn at(baud: u32) -> Self {
+        Self { baud, parity: Parity::None, two_stop_bits: false, rs485: false }
+    }
+}
+
+/// `struct serial_rs485` of linux/serial.h.
+#[repr(C)]
+#[derive(Default)]
+struct KernelRs485 {
+    flags: u32,
+    delay_before_ms: u32,
+    delay_after_ms: u32,
+    padding: [u32; 5],
+}
+
+/// SER_RS485_ENABLED and SER_RS485_RTS_ON_SEND of linux/serial.h.
+const RS485_ENABLED: u32 = 1;
+const RS485_RTS_ON_SEND: u32 = 2;
+/// TIOCSRS485 of asm-generic/ioctls.h.
+const TIOCSRS485: libc::Ioctl = 0x542F;
+
 /// What one read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
@@ -108,9 +169,9 @@ pub enum SerialPort {
 }
 
 impl SerialPort {
-    /// Opens a port: eight bits, no parity, one stop bit, for this program alone. Within a tokio runtime.
-    pub fn open(path: &Path, baud: u32) -> Result<Self, SerialError> {
-        RealSerial::open(path, baud).map(SerialPort::Real)
+    /// Opens a port for this program alone. Within a tokio runtime.
+    pub fn open(path: &Path, settings: &LineSettings) -> Result<Self, SerialError> {
+        RealSerial::open(path, settings).map(SerialPort::Real)
     }
 
     /// Opens the receiver of a simulated vehicle.
@@ -126,6 +187,15 @@ impl SerialPort {
             SerialPort::Simulated(port) => Ok(port.read(buffer).await),
         }
     }
+
+    /// Sends bytes; ends when the kernel has them all, after [`SEND_WITHIN`] at the latest.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), SerialError> {
+        match self {
+            SerialPort::Real(port) => port.write(bytes).await,
+            // The simulated receiver listens to nobody.
+            SerialPort::Simulated(_) => Ok(()),
+        }
+    }
 }
 
 /// A port of the kernel.
@@ -137,14 +207,22 @@ pub struct RealSerial {
 }
 
 impl RealSerial {
-    fn open(path: &Path, baud: u32) -> Result<Self, SerialError> {
+    fn open(path: &Path, settings: &LineSettings) -> Result<Self, SerialError> {
+        let baud = settings.baud;
         if !BAUD_RANGE.contains(&baud) {
             return Err(SerialError::Baud { path: path.into(), baud });
         }
         if let Err(cause) = fs::metadata(path) {
             return Err(told(path, "opening", &cause));
         }
-        let stream = tokio_serial::new(path.to_string_lossy(), baud).open_native_async().map_err(|error| {
+        let parity = match settings.parity {
+            Parity::None => tokio_serial::Parity::None,
+            Parity::Even => tokio_serial::Parity::Even,
+            Parity::Odd => tokio_serial::Parity::Odd,
+        };
+        let stop = if settings.two_stop_bits { tokio_serial::StopBits::Two } else { tokio_serial::StopBits::One };
+        let port = tokio_serial::new(path.to_string_lossy(), baud).parity(parity).stop_bits(stop);
+        let stream = port.open_native_async().map_err(|error| {
             let kind = match error.kind {
                 ErrorKind::Io(kind) => kind,
                 ErrorKind::NoDevice => io::ErrorKind::ResourceBusy,
@@ -152,6 +230,9 @@ impl RealSerial {
             };
             told(path, "opening", &io::Error::new(kind, error.description))
         })?;
+        if settings.rs485 {
+            switch_rs485(stream.as_raw_fd()).map_err(|_| SerialError::NoRs485 { path: path.into() })?;
+        }
         Ok(Self { stream, path: path.into(), baud })
     }
 
@@ -166,6 +247,25 @@ impl RealSerial {
             Err(cause) => Err(told(&self.path, "reading", &cause)),
         }
     }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), SerialError> {
+        let sent = tokio::time::timeout(SEND_WITHIN, self.stream.write_all(bytes)).await;
+        sent.unwrap_or_else(|_elapsed| Err(told_of_timeout())).map_err(|cause| told(&self.path, "sending", &cause))
+    }
+}
+
+/// Has the driver raise RTS while it sends.
+fn switch_rs485(fd: RawFd) -> io::Result<()> {
+    let wanted = KernelRs485 { flags: RS485_ENABLED | RS485_RTS_ON_SEND, ..KernelRs485::default() };
+    // SAFETY: the kernel reads one such struct, which lives over the call.
+    match unsafe { libc::ioctl(fd, TIOCSRS485, &raw const wanted) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn told_of_timeout() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("the line takes nothing for {} ms", SEND_WITHIN.as_millis()))
 }
 
 /// `t_read - 10·n/baud`.
@@ -258,14 +358,14 @@ mod tests {
     #[test]
     fn a_port_that_is_not_there_says_which_are() {
         runtime().block_on(async {
-            let error = SerialPort::open(Path::new("/dev/ttyNONE9"), 9600).unwrap_err().to_string();
+            let error = SerialPort::open(Path::new("/dev/ttyNONE9"), &LineSettings::at(9600)).unwrap_err().to_string();
             assert!(error.starts_with("there is no serial port /dev/ttyNONE9; "), "{error}");
         });
     }
 
     #[test]
     fn a_speed_no_port_does_is_refused() {
-        let error = SerialPort::open(Path::new("/dev/ttyS0"), 200).unwrap_err().to_string();
+        let error = SerialPort::open(Path::new("/dev/ttyS0"), &LineSettings::at(200)).unwrap_err().to_string();
         assert_eq!(error, "200 baud for /dev/ttyS0: from 300 to 4000000 are possible");
     }
 

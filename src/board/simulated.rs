@@ -4,17 +4,21 @@
 //! Out     edges, CCVS1 frames at 10 Hz and RMC sentences, in real time, with the boot time they came at.
 //! Keeps   a [`Drive`] and when it began; every pin, interface and port of one [`Vehicle`] agrees with the others.
 //!
-//! Any pin of a simulated board is the wheel sensor; the CAN interfaces and serial ports its file lists are there, and
+//! Any pin of a simulated board is the wheel sensor, any chip on a bus an encoder on that wheel; the CAN interfaces and serial ports its file lists are there, and
 //! besides them `sim0` and `sim:gnss`. A sensor that names another is told so, as on a real board.
 
 use std::{sync::Arc, thread, time::Duration};
 
 use embedded_can::Frame as _;
 
-use super::{CanFilter, Frame, drive::Drive, frame::id_of, gpio::EdgeSelect};
+use super::{CanFilter, ShaftPort, ShaftWish, drive::Drive, gpio::EdgeSelect, i2c_spi};
 use crate::{
     clock::{BootNs, Clock, SystemClock},
-    sensor::{Edge, EdgeCapture, EdgeKind, StampSource, TimedFrame},
+    sensor::{
+        Edge, EdgeCapture, EdgeKind, Frame, StampSource, TimedFrame,
+        frame::id_of,
+        shaft::{Health, Look},
+    },
 };
 
 /// A CAN interface that every simulated board has.
@@ -133,7 +137,9 @@ impl Vehicle {
 pub struct SimulatedEdges {
     vehicle: Arc<Vehicle>,
     edges: EdgeSelect,
-    /// Edges a metre: twice the pulses with both.
+    /// Two for an encoder: the second line follows the first by a quarter of a period.
+    lines: u64,
+    /// Edges a metre of all lines: twice the pulses with both, four times with two lines.
     edges_per_metre: f64,
     /// Index of the next edge; its sequence number is one more.
     next: u64,
@@ -142,16 +148,16 @@ pub struct SimulatedEdges {
 }
 
 impl SimulatedEdges {
-    /// The wheel of `vehicle` with so many pulses a metre, from now on.
-    pub fn new(vehicle: Arc<Vehicle>, edges: EdgeSelect, pulses_per_metre: f64) -> Self {
-        Self::starting_at(vehicle, edges, pulses_per_metre, SystemClock.now())
+    /// The wheel of `vehicle` with so many pulses a metre on each of one or two lines, from now on.
+    pub fn new(vehicle: Arc<Vehicle>, edges: EdgeSelect, lines: u64, pulses_per_metre: f64) -> Self {
+        Self::starting_at(vehicle, edges, lines, pulses_per_metre, SystemClock.now())
     }
 
-    fn starting_at(vehicle: Arc<Vehicle>, edges: EdgeSelect, pulses_per_metre: f64, now: BootNs) -> Self {
+    fn starting_at(vehicle: Arc<Vehicle>, edges: EdgeSelect, lines: u64, pulses_per_metre: f64, now: BootNs) -> Self {
         let per_pulse = if edges == EdgeSelect::Both { 2.0 } else { 1.0 };
-        let edges_per_metre = (pulses_per_metre * per_pulse).max(1e-6);
+        let edges_per_metre = (pulses_per_metre * per_pulse * lines as f64).max(1e-6);
         let next = (vehicle.way(now) * edges_per_metre) as u64 + 1;
-        let mut wheel = Self { vehicle, edges, edges_per_metre, next, next_t: now, last_t: now };
+        let mut wheel = Self { vehicle, edges, lines, edges_per_metre, next, next_t: now, last_t: now };
         wheel.next_t = wheel.time_of(next);
         wheel
     }
@@ -165,7 +171,7 @@ impl SimulatedEdges {
     fn kind(&self, index: u64) -> EdgeKind {
         match self.edges {
             EdgeSelect::Falling => EdgeKind::Falling,
-            EdgeSelect::Both if index % 2 == 1 => EdgeKind::Falling,
+            EdgeSelect::Both if index / self.lines % 2 == 1 => EdgeKind::Falling,
             _ => EdgeKind::Rising,
         }
     }
@@ -192,7 +198,9 @@ impl SimulatedEdges {
         // Jitter never turns two edges round: the kernel keeps their order.
         self.last_t = self.last_t.max(self.next_t);
         let seqno = self.next as u32;
-        let edge = Edge { t: self.last_t, line: 0, kind: self.kind(self.next), seqno, line_seqno: seqno };
+        let line_seqno = (self.next / self.lines) as u32;
+        let line = (self.next % self.lines) as usize;
+        let edge = Edge { t: self.last_t, line, kind: self.kind(self.next), seqno, line_seqno };
         edges.push(edge);
         if faults.duplicate > 0.0 && self.vehicle.dice(self.next, 3).f64() < faults.duplicate {
             self.last_t = BootNs(self.last_t.0 + 4_000);
@@ -217,6 +225,34 @@ impl EdgeCapture for SimulatedEdges {
 
     fn trusted_rate_hz(&self) -> Option<f64> {
         None
+    }
+}
+
+/// An encoder on the vehicle's wheel, in real time.
+#[derive(Debug)]
+pub struct SimulatedShaft {
+    vehicle: Arc<Vehicle>,
+    counts_per_metre: f64,
+    wrap: u64,
+    pace: i2c_spi::Pace,
+}
+
+impl SimulatedShaft {
+    /// The encoder of `vehicle` that is wished for.
+    pub fn new(vehicle: Arc<Vehicle>, wish: &ShaftWish) -> Self {
+        let pace = i2c_spi::Pace::new(wish.every);
+        Self { vehicle, counts_per_metre: wish.counts_per_metre, wrap: wish.chip.wrap(), pace }
+    }
+}
+
+impl ShaftPort for SimulatedShaft {
+    fn next(&mut self, timeout: Duration) -> Result<Option<Look>, super::BoardError> {
+        if !self.pace.wait(timeout) {
+            return Ok(None);
+        }
+        let t = SystemClock.now();
+        let count = (self.vehicle.way(t) * self.counts_per_metre) as u64 % self.wrap;
+        Ok(Some(Look { from: t, to: t, count: Some(count as u32), health: Some(Health::Good) }))
     }
 }
 
@@ -355,7 +391,7 @@ mod tests {
     }
 
     fn edges(faults: Faults, until: f64) -> Vec<Edge> {
-        let mut wheel = SimulatedEdges::starting_at(vehicle(faults), EdgeSelect::Rising, 24.18, at(0.0));
+        let mut wheel = SimulatedEdges::starting_at(vehicle(faults), EdgeSelect::Rising, 1, 24.18, at(0.0));
         let mut edges = Vec::new();
         for i in 1..=(until * 100.0) as u64 {
             wheel.take_until(at(i as f64 / 100.0), &mut edges);
@@ -389,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_stalled_reader_loses_the_oldest_and_the_hole_shows() {
-        let mut wheel = SimulatedEdges::starting_at(vehicle(Faults::default()), EdgeSelect::Rising, 2418.0, at(0.0));
+        let mut wheel = SimulatedEdges::starting_at(vehicle(Faults::default()), EdgeSelect::Rising, 1, 2418.0, at(0.0));
         let mut edges = Vec::new();
         wheel.take_until(at(0.1), &mut edges);
         let before = edges.last().unwrap().seqno;

@@ -28,7 +28,7 @@ pub(super) fn wanted(config: &Config) -> Vec<Wanted<'_>> {
     let mut pins = Vec::new();
     for sensor in &config.sensors {
         let SensorKind::Hall(hall) = &sensor.kind else { continue };
-        for pin in [Some(&hall.pin), hall.audit_pin.as_ref()].into_iter().flatten() {
+        for pin in [Some(&hall.pin), hall.second.as_ref(), hall.audit_pin.as_ref()].into_iter().flatten() {
             pins.push(Wanted { sensor: &sensor.name, written: &pin.written, at: &pin.at });
         }
     }

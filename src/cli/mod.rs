@@ -16,11 +16,14 @@ mod boards;
 mod check;
 mod decode;
 mod exit;
+mod export;
 mod gpio;
 mod lines;
 mod probe;
+mod record;
 mod replay;
 mod run;
+mod spool;
 mod storage;
 mod summary;
 mod watch;
@@ -41,7 +44,9 @@ enum Command {
     Lines(lines::LinesArgs),
     Watch(watch::WatchArgs),
     Decode(decode::DecodeArgs),
+    Record(record::RecordArgs),
     Replay(replay::ReplayArgs),
+    Spool(spool::SpoolArgs),
 }
 
 /// Which configuration, and where boards are described: for every subcommand that reads a configuration.
@@ -104,6 +109,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Lines(args) => lines::run(args),
         Command::Watch(args) => watch::run(args),
         Command::Decode(args) => decode::run(args),
+        Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Spool(args) => spool::run(args),
     }
 }

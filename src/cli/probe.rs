@@ -9,7 +9,8 @@ use std::{
 
 use rustix::fs::Access;
 use speedwell::{
-    config::{Config, SensorKind},
+    config::{Config, EncoderSensor, SensorKind},
+    sensor::shaft::Chip,
     uplink,
 };
 
@@ -78,7 +79,15 @@ pub(super) fn buses(config: &Config) -> Vec<Finding> {
     for sensor in &config.sensors {
         let finding = match &sensor.kind {
             SensorKind::J1939(j1939) => can(Path::new("/sys/class/net"), &j1939.interface),
+            SensorKind::Obd2(obd2) => can(Path::new("/sys/class/net"), &obd2.interface),
+            SensorKind::Dbc(dbc) => can(Path::new("/sys/class/net"), &dbc.interface),
+            SensorKind::CanOpen(canopen) => can(Path::new("/sys/class/net"), &canopen.interface),
+            SensorKind::Modbus(modbus) => serial(&modbus.port),
+            SensorKind::Radar(radar) => serial(&radar.port),
+            SensorKind::Line(line) => serial(&line.port),
+            SensorKind::Ubx(ubx) => serial(&ubx.port),
             SensorKind::Nmea(nmea) => serial(&nmea.port),
+            SensorKind::Encoder(encoder) => bus(encoder),
             SensorKind::Hall(_) => continue,
         };
         if !findings.contains(&finding) {
@@ -133,6 +142,19 @@ pub(super) fn serial(port: &Path) -> Finding {
             Err(error) => cannot_open(&what, port, &error, "dialout"),
         },
         Err(error) => cannot_open(&what, port, &error, "dialout"),
+    }
+}
+
+/// The device of an I2C or SPI bus.
+fn bus(encoder: &EncoderSensor) -> Finding {
+    let (device, group) = match encoder.wish.chip {
+        Chip::As5600 => (&encoder.wish.device, "i2c"),
+        Chip::As5048a | Chip::Ls7366r => (&encoder.wish.device, "spi"),
+    };
+    let what = format!("bus {}", device.display());
+    match access(device, Access::READ_OK | Access::WRITE_OK) {
+        Ok(()) => Finding::good(format!("{what} is there")),
+        Err(error) => cannot_open(&what, device, &error, group),
     }
 }
 

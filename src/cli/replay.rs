@@ -19,7 +19,7 @@ use super::{ConfigArgs, Exit};
 /// Bad lines told of a file; a file of another kind would have as many as it has lines.
 const BAD_LINES_TOLD: u64 = 20;
 
-/// Run recorded edges, CAN frames and serial bytes through the sensors of a configuration and print what they say
+/// Run recorded edges, CAN frames, serial bytes and encoder counts through the sensors of a configuration and print what they say
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
@@ -30,9 +30,15 @@ pub(crate) struct ReplayArgs {
     /// Frames of a CAN interface, as candump -l writes them; repeatable
     #[arg(long, value_name = "IFACE=FILE", value_parser = recording)]
     pub(crate) can: Vec<Recording>,
-    /// Bytes of a serial port; repeatable
+    /// Bytes of a serial port, raw or with their times; repeatable
     #[arg(long, value_name = "PORT=FILE", value_parser = recording)]
     pub(crate) serial: Vec<Recording>,
+    /// Looks at an encoder on I2C or SPI: CSV with the header `from_ns,to_ns,count,health`; repeatable
+    #[arg(long, value_name = "SENSOR=FILE", value_parser = recording)]
+    pub(crate) bus: Vec<Recording>,
+    /// A folder that `speedwell record` wrote: every file in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: Option<PathBuf>,
     /// How readings are printed
     #[arg(long, value_enum, default_value = "csv")]
     pub(crate) format: Format,
@@ -67,13 +73,25 @@ fn recording(text: &str) -> Result<Recording, String> {
 
 /// Replays.
 pub(crate) fn run(args: ReplayArgs) -> ExitCode {
-    let sources: Vec<Source> =
-        [(SourceKind::Edges, &args.edges), (SourceKind::Can, &args.can), (SourceKind::Serial, &args.serial)]
-            .into_iter()
-            .flat_map(|(kind, recordings)| recordings.iter().map(move |r| r.source(kind)))
-            .collect();
+    let given = [
+        (SourceKind::Edges, &args.edges),
+        (SourceKind::Can, &args.can),
+        (SourceKind::Serial, &args.serial),
+        (SourceKind::Bus, &args.bus),
+    ];
+    let mut sources: Vec<Source> =
+        given.into_iter().flat_map(|(kind, recordings)| recordings.iter().map(move |r| r.source(kind))).collect();
+    if let Some(folder) = &args.from {
+        match recorded_in(folder) {
+            Ok(found) => sources.extend(found),
+            Err(cause) => {
+                eprintln!("{}: {cause}", folder.display());
+                return Exit::NoInput.into();
+            }
+        }
+    }
     if sources.is_empty() {
-        eprintln!("nothing to replay: give at least one of --edges, --can and --serial");
+        eprintln!("nothing to replay: give at least one of --edges, --can, --serial, --bus and --from");
         return Exit::Usage.into();
     }
     let config = match args.config.load() {
@@ -94,6 +112,31 @@ pub(crate) fn run(args: ReplayArgs) -> ExitCode {
             eprintln!("{error}");
             exit_of(&error).into()
         }
+    }
+}
+
+/// The files of a folder that `speedwell record` wrote, by their names.
+fn recorded_in(folder: &Path) -> io::Result<Vec<Source>> {
+    let forms = [
+        (SourceKind::Edges, "edges-", ".csv"),
+        (SourceKind::Can, "can-", ".log"),
+        (SourceKind::Serial, "serial-", ".csv"),
+        (SourceKind::Bus, "bus-", ".csv"),
+    ];
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let file = entry?.path();
+        let Some(name) = file.file_name().and_then(|name| name.to_str()) else { continue };
+        let form = forms.iter().find_map(|(kind, before, after)| {
+            let of = name.strip_prefix(before)?.strip_suffix(after)?;
+            Some(Source { kind: *kind, name: of.to_owned(), file: file.clone() })
+        });
+        found.extend(form);
+    }
+    found.sort_by(|a, b| a.file.cmp(&b.file));
+    match found.is_empty() {
+        true => Err(io::Error::new(io::ErrorKind::NotFound, "no recording in this folder")),
+        false => Ok(found),
     }
 }
 

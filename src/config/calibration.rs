@@ -19,7 +19,7 @@ pub(super) struct Calibration {
 const SAME_WITHIN: f64 = 0.005;
 
 /// How well a tyre's size tells its rolling circumference: wear, pressure and load are 1 to 2 %.
-const TYRE_UNCERTAINTY: f64 = 0.02;
+pub(super) const TYRE_UNCERTAINTY: f64 = 0.02;
 
 /// No wheel or roller is larger; a larger number was meant in millimetres.
 const LARGEST_CIRCUMFERENCE_M: f64 = 20.0;
@@ -98,7 +98,7 @@ fn direct(walk: &mut Walk<'_>, section: &Section<'_>) -> Vec<Way> {
     ways
 }
 
-fn circumference(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<(f64, Spot<()>)> {
+pub(super) fn circumference(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<(f64, Spot<()>)> {
     let tyre = tyre(walk, section);
     if let Some(spot) = section.value("circumference")
         && let Some(number) = in_millimetres(spot.value)

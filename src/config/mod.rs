@@ -3,7 +3,7 @@
 //! In      the text of a gateway's configuration, and the catalog of boards.
 //! Out     a [`Config`], every quantity in SI and every pin resolved; or [`Complaints`], all of them at once, each
 //!         with its place in the file, what was read, what is allowed and the nearest right spelling.
-//! Keeps   nothing; opens nothing that the file names.
+//! Keeps   nothing; of what the file names it opens DBC files alone, to find the signals in them.
 //! Imports the catalog of `board`.
 
 use std::{
@@ -14,10 +14,11 @@ use std::{
 
 use speedwell_wire::GatewayId;
 
-use crate::board::{Board, Catalog, Pin};
+use crate::board::{Board, Catalog};
 
 mod calibration;
 pub mod complaint;
+mod fusion;
 pub mod keys;
 mod options;
 mod quantity;
@@ -29,7 +30,11 @@ mod walk;
 
 pub use crate::sensor::j1939::Signal as J1939Signal;
 pub use complaint::{Complaint, Complaints, Place};
-pub use sensors::{MAX_SENSOR_NAME, MAX_SENSORS, polled_limit_hz};
+pub use quantity::{parse_bytes, parse_time};
+pub use sensors::{
+    Bias, CanOpenSensor, DbcSensor, Edges, EncoderSensor, HallSensor, J1939Sensor, LineSensor, MAX_SENSOR_NAME,
+    MAX_SENSORS, ModbusSensor, NmeaSensor, Obd2Sensor, PulseSource, RadarSensor, UbxSensor, polled_limit_hz,
+};
 pub use show::significant;
 
 /// A configuration file larger than this is something else: hundreds of sensors fit.
@@ -53,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// What is measured; at least one.
     pub sensors: Vec<Sensor>,
+    /// One speed out of several sensors, where it is wanted.
+    pub fusion: Option<Fusion>,
     /// What is allowed but doubtful; told at start and by `check`.
     pub warnings: Vec<Complaint>,
 }
@@ -93,6 +100,8 @@ pub struct Broker {
     pub confirm: Confirm,
     /// How batches are written.
     pub encoding: Encoding,
+    /// Which version of MQTT is spoken.
+    pub mqtt: MqttVersion,
     /// First levels of every topic, without a slash at either end.
     pub topic_prefix: String,
     /// Longest silence on the connection.
@@ -130,6 +139,15 @@ pub enum Encoding {
     Json,
 }
 
+/// Which version of MQTT is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// 3.1.1: every broker's.
+    Three,
+    /// 5: the broker tells its limits and says why it refuses.
+    Five,
+}
+
 /// `[spool]`: where records are kept until they are confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
@@ -139,8 +157,13 @@ pub struct Spool {
     pub max_size: u64,
     /// Bytes of the disk left to others.
     pub keep_free: u64,
-    /// What a power cut can take, at most.
+    /// What a power cut can take, at most; see `lazy`.
     pub commit_every: Duration,
+    /// How long a record may wait in memory for its confirmation before it is written; this is what a power cut can
+    /// take then. `None`: everything is written.
+    pub lazy: Option<Duration>,
+    /// How old a record may become without being confirmed. `None`: as old as there is room for.
+    pub max_age: Option<Duration>,
     /// What goes when it is full.
     pub when_full: WhenFull,
 }
@@ -152,6 +175,8 @@ pub enum WhenFull {
     DropOldest,
     /// What is measured from now on.
     DropNewest,
+    /// All but one sample a second of each channel of the oldest; then the oldest records.
+    Thin,
 }
 
 /// `[log]`: what is told in the journal.
@@ -185,6 +210,19 @@ pub struct Sensor {
     pub kind: SensorKind,
 }
 
+/// `[fusion]`: one speed out of several sensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fusion {
+    /// What the fused speed is called.
+    pub name: String,
+    /// Names of its sensors, the best first; at least two.
+    pub sensors: Vec<String>,
+    /// How old the newest value of the sensor that gives it may become.
+    pub hold: Duration,
+    /// How long a better one has to have spoken to give it again.
+    pub back_after: Duration,
+}
+
 /// What a sensor is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SensorKind {
@@ -192,109 +230,43 @@ pub enum SensorKind {
     Hall(HallSensor),
     /// A signal of a truck's CAN bus.
     J1939(J1939Sensor),
+    /// Values a car's control units give when they are asked.
+    Obd2(Obd2Sensor),
+    /// A signal that a DBC file describes.
+    Dbc(DbcSensor),
+    /// A drive or an encoder on a CANopen bus.
+    CanOpen(CanOpenSensor),
+    /// A register of a device on a Modbus RTU line.
+    Modbus(ModbusSensor),
+    /// A Doppler radar.
+    Radar(RadarSensor),
+    /// A number out of lines of text.
+    Line(LineSensor),
+    /// A GNSS receiver, by its binary protocol.
+    Ubx(UbxSensor),
     /// A GNSS receiver.
     Nmea(NmeaSensor),
+    /// A shaft with an encoder on I2C or SPI.
+    Encoder(EncoderSensor),
 }
 
-/// `kind = "hall"`: pulses on a pin.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HallSensor {
-    /// Which line.
-    pub pin: Pin,
-    /// A free line to request beside `pin`, so that the kernel counts interrupts of both and a coalesced one shows: the
-    /// configured one, or a plain one the board has left; `None` when it has none.
-    pub audit_pin: Option<Pin>,
-    /// Who sees the edges.
-    pub source: PulseSource,
-    /// Which edges are pulses.
-    pub edges: Edges,
-    /// What holds the line while the sensor does not.
-    pub bias: Bias,
-    /// Pulses a metre: what everything reduces to. Edges a metre when `edges` is `Both` are twice that.
-    pub pulses_per_metre: f64,
-    /// Pulses a turn of the part the teeth are on, for the tooth table; `None` when not known.
-    pub pulses_per_turn: Option<u32>,
-    /// Metres a turn of the wheel; `None` when not known.
-    pub circumference: Option<f64>,
-    /// Relative standard uncertainty of `pulses_per_metre`; 0 when not told.
-    pub calibration_uncertainty: f64,
-    /// Fastest that can be, m/s.
-    pub max_speed: f64,
-    /// Hardest the wheel can speed up or slow down, m/s²: by it pulses are refused or put back.
-    pub max_acceleration: f64,
+impl SensorKind {
     /// Between two readings.
-    pub report: Duration,
-    /// Slower than this is told as standing, m/s.
-    pub zero_below: f64,
-    /// Report turns a minute too.
-    pub rotational_speed: bool,
-    /// Report the way since the start too.
-    pub distance: bool,
-}
-
-/// Who sees the edges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PulseSource {
-    /// The kernel, in the interrupt.
-    Edges,
-    /// This program reads the level again and again: slow signals only.
-    Polled,
-}
-
-/// Which edges are pulses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Edges {
-    /// Low to high.
-    Rising,
-    /// High to low.
-    Falling,
-    /// Both: twice as many edges a pulse.
-    Both,
-}
-
-/// What holds a line while nothing drives it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bias {
-    /// The chip's pull-up.
-    PullUp,
-    /// The chip's pull-down.
-    PullDown,
-    /// Nothing.
-    None,
-    /// Whatever it was.
-    AsIs,
-}
-
-/// `kind = "j1939"`: a signal of a truck's CAN bus.
-#[derive(Clone, Debug, PartialEq)]
-pub struct J1939Sensor {
-    /// CAN interface.
-    pub interface: String,
-    /// Which signal.
-    pub signal: J1939Signal,
-    /// Take it from this sender only.
-    pub source_address: Option<u8>,
-    /// Between two readings.
-    pub report: Duration,
-    /// Silence after which there is no value.
-    pub timeout: Duration,
-}
-
-/// `kind = "nmea"`: a GNSS receiver.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NmeaSensor {
-    /// The serial port's device.
-    pub port: PathBuf,
-    /// Bits a second.
-    pub baud: u32,
-    /// Between two readings.
-    pub report: Duration,
-    /// Silence after which there is no value.
-    pub timeout: Duration,
-    /// From the instant a sentence is true for to the arrival of its first byte.
-    pub latency: Duration,
-    /// Report latitude, longitude and course too.
-    pub position: bool,
+    pub fn report(&self) -> Duration {
+        match self {
+            SensorKind::Hall(sensor) => sensor.report,
+            SensorKind::J1939(sensor) => sensor.report,
+            SensorKind::Obd2(sensor) => sensor.report,
+            SensorKind::Dbc(sensor) => sensor.options.report,
+            SensorKind::CanOpen(sensor) => sensor.options.report,
+            SensorKind::Modbus(sensor) => sensor.options.report,
+            SensorKind::Radar(sensor) => sensor.options.report,
+            SensorKind::Line(sensor) => sensor.options.report,
+            SensorKind::Ubx(sensor) => sensor.options.report,
+            SensorKind::Nmea(sensor) => sensor.report,
+            SensorKind::Encoder(sensor) => sensor.options.report,
+        }
+    }
 }
 
 impl Config {
@@ -314,18 +286,6 @@ impl Config {
     /// The sensor of that name.
     pub fn sensor(&self, name: &str) -> Option<&Sensor> {
         self.sensors.iter().find(|s| s.name == name)
-    }
-}
-
-impl HallSensor {
-    /// Edges a pulse.
-    pub fn edges_per_pulse(&self) -> u32 {
-        if self.edges == Edges::Both { 2 } else { 1 }
-    }
-
-    /// Edges a second at the highest speed.
-    pub fn max_edge_rate_hz(&self) -> f64 {
-        self.max_speed * self.pulses_per_metre * f64::from(self.edges_per_pulse())
     }
 }
 

@@ -102,6 +102,29 @@ impl fmt::Display for Dimension {
     }
 }
 
+/// A time as it is written on the command line, `10 min`; `10m` is taken for minutes too.
+pub fn parse_time(text: &str) -> Result<std::time::Duration, String> {
+    let minutes = text.trim().strip_suffix('m').map(|number| format!("{number} min"));
+    let seconds = on_command_line(minutes.as_deref().unwrap_or(text), Dimension::Time)?;
+    std::time::Duration::try_from_secs_f64(seconds).map_err(|_| "longer than there can be".to_owned())
+}
+
+/// An amount of bytes as it is written on the command line, `1 GiB`.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    on_command_line(text, Dimension::Bytes).map(|bytes| bytes.round() as u64)
+}
+
+fn on_command_line(text: &str, dimension: Dimension) -> Result<f64, String> {
+    match parse(text, dimension) {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err(format!(
+            "wanted {dimension}, as in {:?}; units: {}",
+            dimension.example(),
+            dimension.unit_names().join(", ")
+        )),
+    }
+}
+
 /// Reads a number and a unit into the dimension's SI unit. The unit's case does not count where that is no mistake.
 pub(super) fn parse(text: &str, dimension: Dimension) -> Result<f64, NoQuantity> {
     let text = text.trim();

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use crate::board::{Board, Catalog};
 
 use super::{
-    Broker, Complaints, Config, Confirm, Encoding, Gateway, Level, Log, Spool, WhenFull,
+    Broker, Complaints, Config, Confirm, Encoding, Gateway, Level, Log, MqttVersion, Spool, WhenFull,
     complaint::Complaint,
     keys, sensors, url,
     walk::{Section, Spot, Walk},
@@ -55,16 +55,18 @@ fn tables(walk: &mut Walk<'_>, file: &Path, document: &DeTable<'_>, catalog: &Ca
         section(walk, document, "broker", keys::BROKER, true),
         section(walk, document, "spool", keys::SPOOL, false),
         section(walk, document, "log", keys::LOG, false),
+        section(walk, document, "fusion", keys::FUSION, false),
     ];
     let gateway = gateway(walk, &sections[0], catalog, &paths);
     let board = gateway.as_ref().and_then(|(_, board, _)| board.clone());
     let broker = broker(walk, &sections[1], &paths);
     let spool = spool(walk, &sections[2], &paths);
     let log = log(walk, &sections[3]);
-    let mut sensors = sensors::read(walk, document, board.as_ref());
+    let mut sensors = sensors::read(walk, document, board.as_ref(), &paths.base);
     if let Some(board) = &board {
         sensors::give_audit_pins(&mut sensors, board);
     }
+    let fusion = super::fusion::read(walk, &sections[4], &sensors);
     let (id, board, state_directory) = gateway?;
     Some(Config {
         file: file.into(),
@@ -73,6 +75,7 @@ fn tables(walk: &mut Walk<'_>, file: &Path, document: &DeTable<'_>, catalog: &Ca
         spool,
         log,
         sensors,
+        fusion,
         warnings: Vec::new(),
     })
 }
@@ -97,7 +100,7 @@ fn unknown_tables(walk: &mut Walk<'_>, document: &DeTable<'_>) {
                 complaint.meant(name, keys::TABLES.iter().copied());
             }
         }
-        complaint.allowed("[gateway], [broker], [spool], [log], [[sensor]]");
+        complaint.allowed("[gateway], [broker], [spool], [log], [fusion], [[sensor]]");
     }
 }
 
@@ -204,6 +207,8 @@ fn broker(walk: &mut Walk<'_>, section: &Section<'_>, paths: &Paths) -> Option<B
     let confirm = walk.choice(section, "confirm", &[("hub", Confirm::Hub), ("broker", Confirm::Broker)]);
     let encodings = [("postcard", Encoding::Postcard), ("json", Encoding::Json)];
     let encoding = walk.choice(section, "encoding", &encodings);
+    let versions = [("3.1.1", MqttVersion::Three), ("5", MqttVersion::Five)];
+    let mqtt = walk.choice(section, "mqtt", &versions).unwrap_or(MqttVersion::Three);
     let topic_prefix = topic_prefix(walk, section);
     let keep_alive = walk.time(section, "keep-alive", ("5 s", "1 h"));
     let window = walk.bytes(section, "window", ("16 KiB", "64 MiB"));
@@ -221,6 +226,7 @@ fn broker(walk: &mut Walk<'_>, section: &Section<'_>, paths: &Paths) -> Option<B
         server_name,
         confirm: confirm.unwrap_or(Confirm::Hub),
         encoding: encoding.unwrap_or(Encoding::Postcard),
+        mqtt,
         topic_prefix: topic_prefix.unwrap_or_else(|| "speedwell/v1".into()),
         keep_alive: keep_alive.unwrap_or(std::time::Duration::from_secs(20)),
         window: window.unwrap_or(256 * 1024),
@@ -252,6 +258,8 @@ fn topic_prefix(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<String> {
 fn spool(walk: &mut Walk<'_>, section: &Section<'_>, paths: &Paths) -> Spool {
     walk.unknown_keys(section, &[]);
     const MIB: u64 = 1024 * 1024;
+    let choices =
+        [("drop-oldest", WhenFull::DropOldest), ("drop-newest", WhenFull::DropNewest), ("thin", WhenFull::Thin)];
     Spool {
         directory: paths.path(walk, section, "directory").unwrap_or_else(|| "/var/lib/speedwell/spool".into()),
         max_size: walk.bytes(section, "max-size", ("32 MiB", "1024 GiB")).unwrap_or(2048 * MIB),
@@ -259,21 +267,16 @@ fn spool(walk: &mut Walk<'_>, section: &Section<'_>, paths: &Paths) -> Spool {
         commit_every: walk
             .time(section, "commit-every", ("50 ms", "60 s"))
             .unwrap_or(std::time::Duration::from_secs(1)),
-        when_full: when_full(walk, section),
+        lazy: lazy(walk, section),
+        max_age: walk.time(section, "max-age", ("1 h", "87600 h")),
+        when_full: walk.choice(section, "when-full", &choices).unwrap_or(WhenFull::DropOldest),
     }
 }
 
-fn when_full(walk: &mut Walk<'_>, section: &Section<'_>) -> WhenFull {
-    if let Some(spot) = section.value("when-full")
-        && spot.value.as_str() == Some("thin")
-    {
-        walk.wrong(&spot, "\"thin\" is not available in this version")
-            .allowed("drop-oldest, drop-newest")
-            .note("drop-oldest keeps what is newest, drop-newest what is oldest; either way the gap is told");
-        return WhenFull::DropOldest;
-    }
-    let choices = [("drop-oldest", WhenFull::DropOldest), ("drop-newest", WhenFull::DropNewest)];
-    walk.choice(section, "when-full", &choices).unwrap_or(WhenFull::DropOldest)
+/// The bound of `lazy`, or "off".
+fn lazy(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<std::time::Duration> {
+    let off = section.value("lazy").is_some_and(|spot| spot.value.as_str() == Some("off"));
+    if off { None } else { walk.time(section, "lazy", ("2 s", "10 min")) }
 }
 
 fn log(walk: &mut Walk<'_>, section: &Section<'_>) -> Log {

@@ -188,6 +188,31 @@ impl<'t> Walk<'t> {
         None
     }
 
+    /// A list of texts, each with its place.
+    pub(super) fn list(&mut self, section: &Section<'_>, key: &str) -> Option<Vec<Spot<String>>> {
+        let spot = section.value(key)?;
+        let DeValue::Array(array) = spot.value else {
+            let message = format!("a list is wanted, {} was read", described(spot.value));
+            self.wrong(&spot, message).note(format!("write {key} = [\"...\", \"...\"]"));
+            return None;
+        };
+        let mut texts = Vec::with_capacity(array.len());
+        for entry in array.iter() {
+            let place = Spot { value: entry.get_ref(), span: entry.span(), path: spot.path.clone() };
+            match place.value {
+                DeValue::String(text) => {
+                    texts.push(Spot { value: text.to_string(), span: place.span, path: place.path });
+                }
+                other => {
+                    let message = format!("a text is wanted, {} was read", described(other));
+                    self.wrong(&place, message);
+                    return None;
+                }
+            }
+        }
+        Some(texts)
+    }
+
     /// True or false.
     pub(super) fn flag(&mut self, section: &Section<'_>, key: &str) -> Option<bool> {
         let spot = section.value(key)?;

@@ -77,13 +77,18 @@ impl Sums {
         // What of x^2 a line cannot explain: z = x^2 - (S3/S2) x - S2/n. It takes the scatter that is acceleration.
         let szz = own.xxxx - s2 * s2 / own.n - s3 * s3 / s2;
         let szy = own.xxy - s3 / s2 * own.xy;
-        let bent = if own.n > 3.0 && szz > 0.0 { szy * szy / szz } else { 0.0 };
+        let curve = if own.n > 3.0 && szz > 0.0 { szy / szz } else { 0.0 };
+        let bent = curve * szy;
         let free = own.n - 3.0;
         Some(Fit {
             // f1 is the rate at t* = mean + S3/(2 S2), exactly, when the rate changes evenly.
             at: mean + s3 / (2.0 * s2),
             rate,
             s2,
+            mean,
+            height: self.y / self.n,
+            skew: s3 / s2,
+            curve,
             variance: if free > 0.0 { (line - bent).max(0.0) / free } else { 0.0 },
         })
     }
@@ -98,8 +103,23 @@ pub(super) struct Fit {
     pub(super) rate: f64,
     /// Sum of the squared distances in time from the mean, s2.
     pub(super) s2: f64,
+    /// Mean time and mean pulse number, from the sums' origin.
+    pub(super) mean: f64,
+    pub(super) height: f64,
+    /// `S3/S2`, s.
+    pub(super) skew: f64,
+    /// Half the change of the rate, Hz/s; 0 for three pulses or fewer.
+    pub(super) curve: f64,
     /// Scatter of the pulses about a parabola, in pulses squared; 0 for three pulses or fewer.
     pub(super) variance: f64,
+}
+
+impl Fit {
+    /// How far pulse `y` at `x` lies beyond the parabola.
+    pub(super) fn residual(&self, n: f64, x: f64, y: f64) -> f64 {
+        let x = x - self.mean;
+        y - self.height - self.rate * x - self.curve * (x * (x - self.skew) - self.s2 / n)
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! A reading that has a value becomes a sample. One that has none becomes no sample: the hole in time is the record of
 //! it, and the first such reading is told by an event that names the reason, as is the recovery.
 
+pub mod fusion;
 mod state;
 
 use std::time::Duration;
@@ -19,7 +20,7 @@ use speedwell_wire::{
 
 use crate::{
     clock::BootNs,
-    sensor::{ChannelSpec, Reading},
+    sensor::{ChannelSpec, Reading, Value},
 };
 use state::SensorState;
 pub use state::Trouble;
@@ -174,6 +175,30 @@ impl Recorder {
         }
         if let Some((kind, detail)) = event {
             self.push_event(kind, Some(sensor), detail, now);
+        }
+    }
+
+    /// The value of a sensor's first channel now, for who watches; it is newer than its samples and is not kept.
+    pub fn show(&mut self, sensor: usize, t: BootNs, value: Result<Value, NoData>) {
+        let Some(&first) = self.first_channel.get(sensor) else { return };
+        let index = usize::from(first);
+        if let (Some(state), Some(channel)) = (self.channels.get_mut(index), self.manifest.channels.get(index)) {
+            state.live.t_ns = t.0;
+            state.live.value = value
+                .map(|value| (channel.value(channel.quantise(value.value)), value.uncertainty as f32, value.quality));
+        }
+    }
+
+    /// Something a person should know of sensor number `sensor`.
+    pub fn notice(&mut self, sensor: usize, kind: EventKind, detail: String, now: BootNs) {
+        self.push_event(kind, Some(sensor), detail, now);
+    }
+
+    /// Sensor number `sensor` tells in words what is wrong with it, until it tells `None`: they stand in the place of what
+    /// the reasons of its readings mean in general.
+    pub fn explain(&mut self, sensor: usize, words: Option<String>) {
+        if let Some(state) = self.sensors.get_mut(sensor) {
+            state.explain(words);
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Trouble {
 pub(super) struct SensorState {
     name: String,
     trouble: Option<Trouble>,
+    /// What the sensor itself says of it.
+    words: Option<String>,
     /// The reason last told by an event, and when.
     told: Option<NoData>,
     told_at: Option<BootNs>,
@@ -31,7 +33,7 @@ pub(super) struct SensorState {
 
 impl SensorState {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), trouble: None, told: None, told_at: None }
+        Self { name: name.to_owned(), trouble: None, words: None, told: None, told_at: None }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -53,9 +55,16 @@ impl SensorState {
             return None;
         }
         match reason {
-            Some(reason) => self.enter(reason, words(reason), now),
+            Some(reason) => {
+                let own = self.words.clone();
+                self.enter(reason, own.as_deref().unwrap_or(words(reason)), now)
+            }
             None => self.leave(now),
         }
+    }
+
+    pub(super) fn explain(&mut self, words: Option<String>) {
+        self.words = words;
     }
 
     pub(super) fn on_fault(&mut self, detail: &str, now: BootNs) -> Option<(EventKind, String)> {

@@ -136,3 +136,17 @@ fn a_fault_shows_at_once_in_the_live_values() {
     let (name, trouble) = recorder.troubles().next().expect("two sensors");
     assert_eq!((name, trouble.expect("a fault").detail.as_str()), ("wheel-0", "no such pin"));
 }
+
+#[test]
+fn what_a_sensor_says_of_its_own_trouble_stands_in_the_place_of_what_the_reason_means() {
+    let mut recorder = Recorder::new(&sources(1), 7, BootNs(0));
+    let detail = |recorder: &Recorder| recorder.troubles().next().unwrap().1.unwrap().detail.clone();
+    recorder.explain(0, Some("the vehicle refuses PID 0D".into()));
+    recorder.take(0, &silence(SECOND, NoData::NotAvailable), BootNs(SECOND));
+    assert_eq!(detail(&recorder), "the vehicle refuses PID 0D");
+    let records = recorder.due(BootNs(SECOND), true);
+    assert!(matches!(&records[0], Record::Event(event) if event.detail == "the vehicle refuses PID 0D"), "{records:?}");
+    recorder.explain(0, None);
+    recorder.take(0, &silence(2 * SECOND, NoData::NotAvailable), BootNs(2 * SECOND));
+    assert_eq!(detail(&recorder), "the sending unit says it has no value");
+}

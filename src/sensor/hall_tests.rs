@@ -8,6 +8,7 @@ const OPTIONS: Options = Options {
     max_rate_change: 1000.0,
     stamp_floor: Duration::from_nanos(300),
     request_audit: true,
+    gap: (0, 0),
 };
 
 fn edge(us: u64, kind: EdgeKind, seqno: u32, line_seqno: u32) -> Edge {
@@ -24,7 +25,7 @@ fn a_merged_interrupt_shows_in_the_requests_number_and_is_only_suspected() {
     for k in 0..400u32 {
         // At 100 the kernel counted one interrupt more than it delivered; the pulses themselves are all there.
         let seqno = k + 1 + u32::from(k >= 100);
-        assert!(hall.on_edge(&up(u64::from(k) * 2000, seqno, k + 1)).is_some());
+        assert!(hall.on_edge(&up(u64::from(k) * 2000, seqno, k + 1), &()).is_some());
     }
     let counters = hall.counters();
     assert_eq!((counters.suspected, counters.lost, counters.repaired, counters.rejected), (1, 0, 0, 0));
@@ -34,7 +35,7 @@ fn a_merged_interrupt_shows_in_the_requests_number_and_is_only_suspected() {
 fn numbers_that_swap_places_are_no_loss() {
     let mut hall = Conditioner::new(OPTIONS);
     for k in 0..400u32 {
-        hall.on_edge(&up(u64::from(k) * 2000, (k ^ 1) + 1, k + 1));
+        hall.on_edge(&up(u64::from(k) * 2000, (k ^ 1) + 1, k + 1), &());
     }
     assert_eq!(hall.counters().suspected, 0);
 }
@@ -43,7 +44,7 @@ fn numbers_that_swap_places_are_no_loss() {
 fn a_request_shared_with_another_sensor_is_not_audited_by_its_number() {
     let mut hall = Conditioner::new(Options { request_audit: false, ..OPTIONS });
     for k in 0..400u32 {
-        hall.on_edge(&up(u64::from(k) * 2000, 5 * k + 1, k + 1));
+        hall.on_edge(&up(u64::from(k) * 2000, 5 * k + 1, k + 1), &());
     }
     assert_eq!(hall.counters(), Counters { inputs: 400, ..Counters::default() });
 }
@@ -52,7 +53,7 @@ fn a_request_shared_with_another_sensor_is_not_audited_by_its_number() {
 fn edges_without_numbers_are_not_audited() {
     let mut hall = Conditioner::new(OPTIONS);
     for k in 0..400u64 {
-        hall.on_edge(&up(k * 2000, 0, 0));
+        hall.on_edge(&up(k * 2000, 0, 0), &());
     }
     assert_eq!(hall.counters(), Counters { inputs: 400, ..Counters::default() });
 }
@@ -63,7 +64,7 @@ fn numbers_may_wrap_around_and_start_anew() {
     for k in 0..400u32 {
         let wrapping = (u32::MAX - 200).wrapping_add(k);
         let seqno = if k < 300 { wrapping } else { k - 299 };
-        hall.on_edge(&up(u64::from(k) * 2000, seqno, seqno));
+        hall.on_edge(&up(u64::from(k) * 2000, seqno, seqno), &());
     }
     assert_eq!(hall.counters().lost, 0, "{:?}", hall.counters());
     assert!(hall.counters().suspected <= 1);
@@ -73,11 +74,11 @@ fn numbers_may_wrap_around_and_start_anew() {
 fn a_hole_in_the_lines_number_advances_the_index_by_what_is_missing() {
     let mut hall = Conditioner::new(OPTIONS);
     for k in 0..10 {
-        hall.on_edge(&up(k * 2000, 0, k as u32 + 1));
+        hall.on_edge(&up(k * 2000, 0, k as u32 + 1), &());
     }
-    let pulse = hall.on_edge(&up(12 * 2000, 0, 13)).unwrap();
+    let pulse = hall.on_edge(&up(12 * 2000, 0, 13), &()).unwrap();
     assert_eq!((pulse.index, pulse.cut, pulse.doubtful), (12, false, true));
-    let pulse = hall.on_edge(&up(13 * 2000, 0, 14)).unwrap();
+    let pulse = hall.on_edge(&up(13 * 2000, 0, 14), &()).unwrap();
     assert_eq!((pulse.index, pulse.doubtful), (13, false));
 }
 
@@ -91,7 +92,7 @@ fn with_both_edges_half_of_what_was_lost_were_pulses() {
         };
         let mut last = None;
         for k in (0..20).chain(20 + lost..40) {
-            last = hall.on_edge(&both(k)).or(last);
+            last = hall.on_edge(&both(k), &()).or(last);
         }
         let last = last.unwrap();
         assert_eq!((last.index, hall.counters().lost), (19, lost), "{lost}");
@@ -101,17 +102,17 @@ fn with_both_edges_half_of_what_was_lost_were_pulses() {
 #[test]
 fn one_polarity_listened_to_ignores_the_other() {
     let mut hall = Conditioner::new(OPTIONS);
-    assert!(hall.on_edge(&up(0, 0, 0)).is_some());
-    assert_eq!(hall.on_edge(&edge(700, EdgeKind::Falling, 0, 0)), None);
-    assert_eq!(hall.on_edge(&up(2000, 0, 0)).unwrap().index, 1);
+    assert!(hall.on_edge(&up(0, 0, 0), &()).is_some());
+    assert_eq!(hall.on_edge(&edge(700, EdgeKind::Falling, 0, 0), &()), None);
+    assert_eq!(hall.on_edge(&up(2000, 0, 0), &()).unwrap().index, 1);
     assert_eq!(hall.counters().rejected, 0);
 }
 
 #[test]
 fn time_never_runs_backwards() {
     let mut hall = Conditioner::new(OPTIONS);
-    hall.on_edge(&up(5000, 0, 0));
-    assert_eq!(hall.on_edge(&up(4000, 0, 0)), None);
+    hall.on_edge(&up(5000, 0, 0), &());
+    assert_eq!(hall.on_edge(&up(4000, 0, 0), &()), None);
     assert_eq!(hall.counters().rejected, 1);
 }
 
@@ -119,10 +120,10 @@ fn time_never_runs_backwards() {
 fn the_gate_does_not_lock_itself_out() {
     let mut hall = Conditioner::new(OPTIONS);
     for k in 0..10 {
-        hall.on_edge(&up(k * 20_000, 0, 0));
+        hall.on_edge(&up(k * 20_000, 0, 0), &());
     }
     // Suddenly five times as fast, as no wheel is: refused at first, then believed, with a cut.
-    let pulses: Vec<Option<Pulse>> = (1..=40).map(|k| hall.on_edge(&up(180_000 + k * 4000, 0, 0))).collect();
+    let pulses: Vec<Option<Pulse>> = (1..=40).map(|k| hall.on_edge(&up(180_000 + k * 4000, 0, 0), &())).collect();
     assert_eq!((pulses[0], pulses[1]), (None, None));
     assert!(pulses[..10].iter().flatten().any(|pulse| pulse.cut) && pulses[10..].iter().all(Option::is_some));
 }
@@ -136,7 +137,7 @@ fn the_jitter_is_learned() {
             // Twelve evenly distributed numbers add up to a variance of one.
             let normal = (0..12).map(|_| rng.f64()).sum::<f64>() - 6.0;
             let t = BootNs(1_000_000_000 + k * 2_000_000 + (100_000.0 + normal * sigma_us * 1000.0) as u64);
-            hall.on_edge(&Edge { t, ..up(0, 0, 0) });
+            hall.on_edge(&Edge { t, ..up(0, 0, 0) }, &());
         }
         let ratio = hall.jitter() * 1e6 / sigma_us;
         assert!((0.7..1.4).contains(&ratio), "{sigma_us}: {ratio}");
@@ -146,17 +147,17 @@ fn the_jitter_is_learned() {
 #[test]
 fn an_edge_delivered_twice_is_refused_before_anything_is_known_of_the_wheel() {
     let mut hall = Conditioner::new(OPTIONS);
-    assert!(hall.on_edge(&up(0, 0, 0)).is_some());
-    assert_eq!(hall.on_edge(&up(7, 0, 0)), None);
-    assert_eq!(hall.on_edge(&up(2000, 0, 0)).unwrap().index, 1);
+    assert!(hall.on_edge(&up(0, 0, 0), &()).is_some());
+    assert_eq!(hall.on_edge(&up(7, 0, 0), &()), None);
+    assert_eq!(hall.on_edge(&up(2000, 0, 0), &()).unwrap().index, 1);
 }
 
 #[test]
 fn two_edges_of_one_polarity_in_a_row_mean_that_one_between_was_missed() {
     let mut hall = Conditioner::new(Options { edges: Edges::Both, ..OPTIONS });
-    hall.on_edge(&up(0, 0, 0));
-    hall.on_edge(&edge(1000, EdgeKind::Falling, 0, 0));
-    hall.on_edge(&up(2000, 0, 0));
-    let pulse = hall.on_edge(&up(4000, 0, 0)).unwrap();
+    hall.on_edge(&up(0, 0, 0), &());
+    hall.on_edge(&edge(1000, EdgeKind::Falling, 0, 0), &());
+    hall.on_edge(&up(2000, 0, 0), &());
+    let pulse = hall.on_edge(&up(4000, 0, 0), &()).unwrap();
     assert_eq!((pulse.index, pulse.doubtful, hall.counters().suspected), (2, true, 1));
 }

@@ -13,11 +13,16 @@ use std::time::Duration;
 use embedded_can::{Frame, Id};
 use speedwell_wire::{NoData, Quality, Quantity};
 
-use super::{ChannelSpec, Counters, Reading, Sensor, TimedFrame, Value, pace::Pace};
+use super::{
+    ChannelSpec, Counters, FrameSensor, Reading, Sensor, TimedFrame, Value,
+    field::Field,
+    said::Said,
+    unit::{self, Unit},
+};
 use crate::clock::BootNs;
 
-/// A parameter that is a speed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What is listened to.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Signal {
     /// SPN 84 of CCVS1, what the wheels or the gearbox turn to.
     WheelBasedSpeed,
@@ -25,55 +30,109 @@ pub enum Signal {
     TachographSpeed,
     /// SPN 904 of EBC2, the brakes' mean of the front wheels.
     FrontAxleSpeed,
+    /// SPN 905 to 910 of EBC2: what one wheel turns to, told relative to the front axle.
+    Wheel(Wheel),
     /// SPN 190 of EEC1.
     EngineSpeed,
+    /// Any parameter, by its place.
+    Parameter(Parameter),
 }
 
-/// Where a parameter is, and its scale. All here are two bytes, low byte first, without offset.
-struct Place {
-    pgn: u32,
-    /// From 0.
-    first_byte: usize,
-    quantity: Quantity,
-    /// Unit of the quantity a bit.
-    scale: f64,
-    /// Resolution of the channel in 1e-9 of the unit: no coarser than a bit.
-    resolution_nano: u64,
+/// A wheel, as EBC2 counts them; SPN 905 to 910 in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wheel {
+    /// Front axle, left.
+    FrontLeft,
+    /// Front axle, right.
+    FrontRight,
+    /// First rear axle, left.
+    Rear1Left,
+    /// First rear axle, right.
+    Rear1Right,
+    /// Second rear axle, left.
+    Rear2Left,
+    /// Second rear axle, right.
+    Rear2Right,
 }
 
-/// 1/256 km/h in m/s.
-const KMH_256: f64 = 1.0 / 256.0 / 3.6;
+/// A parameter: its group, its bits, and `value = raw * scale + offset`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Parameter {
+    /// Parameter group number, below 2^18.
+    pub pgn: u32,
+    /// Where in the payload; low byte first, as all of J1939.
+    pub field: Field,
+    /// Of the unit, a bit.
+    pub scale: f64,
+    /// Of the unit, at 0.
+    pub offset: f64,
+    /// What it is told in.
+    pub unit: Unit,
+}
+
+const KMH: Unit = Unit { word: "km/h", quantity: Quantity::Speed, factor: unit::KMH };
+const RPM: Unit = Unit { word: "rpm", quantity: Quantity::RotationalSpeed, factor: 1.0 };
+
+/// EBC2: the front axle's speed and, relative to it, each wheel's.
+const EBC2: u32 = 0xFEBF;
+/// Speeds are told in 1/256 km/h.
+const SPEED_SCALE: f64 = 1.0 / 256.0;
+/// A wheel's speed relative to the axle: 1/16 km/h a bit from -7.8125 km/h, so that 125 is none.
+const RELATIVE_SCALE: f64 = 1.0 / 16.0;
+const RELATIVE_OFFSET: f64 = -7.8125;
+
+const fn parameter(pgn: u32, first_byte: u16, bytes: u16, scale: f64, offset: f64, unit: Unit) -> Parameter {
+    Parameter { pgn, field: Field::intel(first_byte * 8, bytes * 8), scale, offset, unit }
+}
 
 impl Signal {
-    const fn place(self) -> Place {
-        let (pgn, first_byte) = match self {
-            Signal::WheelBasedSpeed => (0xFEF1, 1),
-            Signal::TachographSpeed => (0xFE6C, 6),
-            Signal::FrontAxleSpeed => (0xFEBF, 0),
-            Signal::EngineSpeed => (0xF004, 3),
-        };
+    /// The parameter told, and the one it is relative to.
+    const fn parameters(self) -> (Parameter, Option<Parameter>) {
+        let axle = parameter(EBC2, 0, 2, SPEED_SCALE, 0.0, KMH);
         match self {
-            Signal::EngineSpeed => {
-                let quantity = Quantity::RotationalSpeed;
-                Place { pgn, first_byte, quantity, scale: 0.125, resolution_nano: 125_000_000 }
+            Signal::WheelBasedSpeed => (parameter(0xFEF1, 1, 2, SPEED_SCALE, 0.0, KMH), None),
+            Signal::TachographSpeed => (parameter(0xFE6C, 6, 2, SPEED_SCALE, 0.0, KMH), None),
+            Signal::FrontAxleSpeed => (axle, None),
+            Signal::Wheel(wheel) => {
+                let place = 2 + wheel as u16;
+                (parameter(EBC2, place, 1, RELATIVE_SCALE, RELATIVE_OFFSET, KMH), Some(axle))
             }
-            _ => Place { pgn, first_byte, quantity: Quantity::Speed, scale: KMH_256, resolution_nano: 1_000_000 },
+            Signal::EngineSpeed => (parameter(0xF004, 3, 2, 0.125, 0.0, RPM), None),
+            Signal::Parameter(parameter) => (parameter, None),
         }
     }
 
     /// The parameter group it is in, for a filter in the kernel.
     pub fn pgn(self) -> u32 {
-        self.place().pgn
+        self.parameters().0.pgn
     }
 
     /// What it measures.
     pub fn quantity(self) -> Quantity {
-        self.place().quantity
+        self.parameters().0.unit.quantity
+    }
+}
+
+impl Parameter {
+    /// What a payload says of it, in the quantity's unit; `None` where the payload ends before it.
+    fn read(&self, payload: &[u8]) -> Option<Result<f64, NoData>> {
+        let raw = self.field.raw(payload)?;
+        Some(in_range(raw, self.field.bits()).map(|raw| self.unit.si(raw as f64 * self.scale + self.offset)))
+    }
+
+    /// A rounded number is off by up to half a bit, evenly: bit/sqrt(12). What the sender's own sensor is worth is not
+    /// told on the bus.
+    fn uncertainty(&self) -> f64 {
+        self.unit.si(self.scale).abs() / 12f64.sqrt()
+    }
+
+    fn resolution_nano(&self) -> u64 {
+        self.unit.resolution_nano(self.scale, self.offset)
     }
 }
 
 /// What to listen to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// The parameter.
     pub signal: Signal,
@@ -101,29 +160,23 @@ impl Default for Options {
 pub struct J1939 {
     options: Options,
     channels: [ChannelSpec; 1],
-    pace: Pace,
+    said: Said,
     /// The sender listened to, and when it was last heard.
     heard: Option<(u8, BootNs)>,
-    /// What was last said: a value, or the reason why there is none.
-    said: Option<Result<(), NoData>>,
-    /// Last time given to a reading: they only grow.
-    last: Option<BootNs>,
     counters: Counters,
 }
 
 impl J1939 {
     /// One that has heard nothing.
     pub fn new(options: Options) -> Self {
-        let place = options.signal.place();
-        let channel =
-            ChannelSpec { quantity: place.quantity, resolution_nano: place.resolution_nano, period: options.report };
+        let (parameter, _) = options.signal.parameters();
+        let (quantity, resolution_nano) = (parameter.unit.quantity, parameter.resolution_nano());
+        let channel = ChannelSpec { quantity, resolution_nano, period: options.report };
         Self {
             options,
             channels: [channel],
-            pace: Pace::new(options.report),
+            said: Said::new(options.report),
             heard: None,
-            said: None,
-            last: None,
             counters: Counters::default(),
         }
     }
@@ -132,24 +185,22 @@ impl J1939 {
     /// change between a value and a reason for none is told at once.
     pub fn on_frame<F: Frame>(&mut self, timed: &TimedFrame<F>, out: &mut Vec<Reading>) {
         let Some((pgn, source)) = header(&timed.frame) else { return };
-        let place = self.options.signal.place();
-        if pgn != place.pgn || timed.frame.is_remote_frame() || !self.listens_to(source, timed.t) {
+        let (parameter, relative_to) = self.options.signal.parameters();
+        if pgn != parameter.pgn || timed.frame.is_remote_frame() || !self.listens_to(source, timed.t) {
             return;
         }
         self.counters.inputs += 1;
         let data = &timed.frame.data()[..timed.frame.dlc().min(timed.frame.data().len())];
-        let Some(&[low, high]) = data.get(place.first_byte..place.first_byte + 2) else {
+        let base = relative_to.map_or(Some(Ok(0.0)), |base| base.read(data));
+        let (Some(value), Some(base)) = (parameter.read(data), base) else {
             self.counters.rejected += 1;
             return;
         };
         self.heard = Some((source, timed.t));
-        let value = in_range(u16::from_le_bytes([low, high])).map(|raw| Value {
-            value: f64::from(raw) * place.scale,
-            // A rounded number is off by up to half a bit, evenly: bit/sqrt(12). What the sender's own sensor is
-            // worth is not told on the bus.
-            uncertainty: place.scale / 12f64.sqrt(),
-            quality: Quality::Good,
-        });
+        let own = parameter.uncertainty();
+        let uncertainty = relative_to.map_or(own, |base| own.hypot(base.uncertainty()));
+        let value = base.and_then(|base| value.map(|value| base + value));
+        let value = value.map(|value| Value { value, uncertainty, quality: Quality::Good });
         self.say(timed.t, value, out);
     }
 
@@ -164,15 +215,15 @@ impl J1939 {
     }
 
     fn say(&mut self, t: BootNs, value: Result<Value, NoData>, out: &mut Vec<Reading>) {
-        let kind = value.map(|_| ());
-        let changed = self.said != Some(kind);
-        let passes = self.pace.passes(t);
-        if !(passes || changed) || self.last.is_some_and(|last| t <= last) {
-            return;
+        if self.said.passes(t, value.map(|_| ())) {
+            out.push(Reading { channel: 0, t, value });
         }
-        self.said = Some(kind);
-        self.last = Some(t);
-        out.push(Reading { channel: 0, t, value });
+    }
+}
+
+impl FrameSensor for J1939 {
+    fn on_frame(&mut self, timed: &TimedFrame<super::Frame>, out: &mut Vec<Reading>) {
+        J1939::on_frame(self, timed, out);
     }
 }
 
@@ -205,13 +256,23 @@ fn header(frame: &impl Frame) -> Option<(u32, u8)> {
     Some((if addressed { pgn & 0x3_FF00 } else { pgn }, id as u8))
 }
 
-/// The transmitted parameter ranges of two bytes.
-fn in_range(raw: u16) -> Result<u16, NoData> {
-    match raw >> 8 {
-        0x00..=0xFA => Ok(raw),
-        0xFB..=0xFD => Err(NoData::OutOfRange),
-        0xFE => Err(NoData::SensorError),
-        _ => Err(NoData::NotAvailable),
+/// The transmitted parameter ranges, by the highest byte of whole bytes: up to FA a value, FB to FD reserved, FE an error,
+/// FF not available. Of two bits 10 is an error and 11 not available; of other lengths only "all ones" and the number
+/// below it have a meaning of their own.
+fn in_range(raw: u64, bits: u16) -> Result<u64, NoData> {
+    let top = u64::MAX >> (64 - bits);
+    match bits {
+        8 | 16 | 24 | 32 | 40 | 48 | 56 | 64 => match raw >> (bits - 8) {
+            0x00..=0xFA => Ok(raw),
+            0xFB..=0xFD => Err(NoData::OutOfRange),
+            0xFE => Err(NoData::SensorError),
+            _ => Err(NoData::NotAvailable),
+        },
+        // A single bit has no room for anything but yes and no.
+        1 => Ok(raw),
+        _ if raw == top => Err(NoData::NotAvailable),
+        _ if raw == top - 1 => Err(NoData::SensorError),
+        _ => Ok(raw),
     }
 }
 

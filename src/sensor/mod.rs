@@ -5,18 +5,31 @@
 //! Keeps   a few bytes of state a sensor; reads no clock, opens no file: the same bytes give the same readings.
 //! Imports `clock`, the wire's words. No Linux in here.
 
+pub mod canopen;
+pub mod dbc;
+pub mod field;
+pub mod frame;
 pub mod hall;
 pub mod j1939;
+pub mod line;
+mod lines;
+pub mod modbus;
 pub mod nmea;
+mod noise;
+pub mod obd2;
 mod pace;
+pub mod radar;
 mod said;
+pub mod shaft;
 pub mod ubx;
+pub mod unit;
 
+pub use frame::Frame;
 pub(crate) use pace::Pace;
 
 use std::time::Duration;
 
-use speedwell_wire::{NoData, Quality, Quantity};
+use speedwell_wire::{EventKind, NoData, Quality, Quantity};
 
 use crate::clock::BootNs;
 
@@ -68,6 +81,15 @@ pub struct Counters {
     pub rejected: u64,
 }
 
+/// What a sensor has to tell beside its readings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about.
+    pub kind: EventKind,
+    /// Particulars in words for a person.
+    pub detail: String,
+}
+
 /// What all sensors have in common. The way in differs: edges, frames, bytes.
 pub trait Sensor {
     /// The channels, fixed for the sensor's life.
@@ -76,6 +98,61 @@ pub trait Sensor {
     fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>);
     /// What was taken, lost and refused so far.
     fn counters(&self) -> Counters;
+    /// The first channel's value at `now`, for alarms and displays; `None` for a sensor that has nothing newer than its
+    /// readings.
+    fn live(&self, _now: BootNs) -> Option<Result<Value, NoData>> {
+        None
+    }
+    /// Something a person should know of that no reading says, if there is news; asked for until there is none.
+    fn notice(&mut self) -> Option<Notice> {
+        None
+    }
+    /// What is worth keeping over a restart, as bytes that only [`Sensor::remember`] reads.
+    fn memory(&self) -> Option<Vec<u8>> {
+        None
+    }
+    /// Goes on from what [`Sensor::memory`] gave before the restart. False when the bytes are not this sensor's or are
+    /// damaged; nothing is changed then.
+    fn remember(&mut self, _bytes: &[u8]) -> bool {
+        false
+    }
+    /// What is wrong now, in words for who has to mend it, where the reason of the readings does not tell it all: a
+    /// refusal's code, bytes that make no sense.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A sensor that is fed with the edges of its lines.
+pub trait EdgeSensor: Sensor {
+    /// Takes an edge; what it means is said at the next tick.
+    fn on_edge(&mut self, edge: &Edge);
+}
+
+/// A sensor that is fed with the frames of a CAN bus; one that has to be asked sends frames too.
+pub trait FrameSensor: Sensor {
+    /// Takes a frame, any frame of the bus, and says what it tells.
+    fn on_frame(&mut self, frame: &TimedFrame<Frame>, out: &mut Vec<Reading>);
+    /// The frame to send at `now`, if there is one; called again until there is none.
+    fn ask(&mut self, _now: BootNs) -> Option<Frame> {
+        None
+    }
+    /// When [`FrameSensor::ask`] or a tick is to be called again, if that is before the next tick.
+    fn wakes(&self) -> Option<BootNs> {
+        None
+    }
+}
+
+/// A sensor that is fed with the bytes of a serial line; one that has to be asked or set up sends bytes too.
+pub trait ByteSensor: Sensor {
+    /// Takes bytes as they come, however they are cut, and says what they tell; `t` is when the first of them arrived.
+    fn on_bytes(&mut self, t: BootNs, bytes: &[u8], out: &mut Vec<Reading>);
+    /// Puts into `out` what is to be sent at `now`, if anything.
+    fn ask(&mut self, _now: BootNs, _out: &mut Vec<u8>) {}
+    /// When [`ByteSensor::ask`] or a tick is to be called again, if that is before the next tick.
+    fn wakes(&self) -> Option<BootNs> {
+        None
+    }
 }
 
 /// Which way the level went.
@@ -119,6 +196,11 @@ pub trait EdgeCapture: Send {
     type Error: std::error::Error + Send + Sync + 'static;
     /// Waits at most `timeout` and appends what came, in order, to `edges` without allocating when it has room.
     fn next_batch(&mut self, timeout: Duration, edges: &mut Vec<Edge>) -> Result<(), Self::Error>;
+    /// Interrupts of the lines since the capture was opened, where somebody else counts them too: a third count beside the
+    /// events and their sequence numbers. `None` where nobody does.
+    fn interrupts(&mut self) -> Option<u64> {
+        None
+    }
     /// Who stamps.
     fn stamp_source(&self) -> StampSource;
     /// The highest edge rate, Hz, that is worth believing; `None` when the kernel's stamps set no such limit.

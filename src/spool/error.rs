@@ -35,6 +35,12 @@ pub enum OpenError {
         /// The system's word.
         source: io::Error,
     },
+    /// There is no spool to read.
+    #[error("{path}: no spool is there. Name the directory that has `meta` and `marks` in it")]
+    NoSpool {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The path leads to something that is not a directory.
     #[error("spool directory {path}: is not a directory. Correct spool.directory, or move that file away")]
     NotADirectory {

@@ -28,6 +28,12 @@ impl Flat {
         Ok(Self { file, index })
     }
 
+    /// Number of the last record.
+    pub(super) fn last(&self) -> Option<Seq> {
+        let (_, found) = self.index.last_key_value()?;
+        Chunk::parse(&self.read(found)?).map(|chunk| chunk.last())
+    }
+
     /// What lies at `seq`. What cannot be read is a hole.
     pub(super) fn at(&self, seq: Seq) -> At {
         if let Some((_, found)) = self.index.range(..=seq).next_back()
@@ -63,17 +69,21 @@ impl FlatWriter {
 
     /// Takes a chunk's records in.
     pub(super) fn take(&mut self, chunk: &Chunk<'_>) -> io::Result<()> {
-        if chunk.first != self.next {
-            self.finish_chunk(chunk.first)?;
+        let mut records = (chunk.first..).zip(chunk.records());
+        records.try_for_each(|(seq, record)| self.take_record(seq, chunk.epoch, record))
+    }
+
+    /// Takes the record of a number in.
+    pub(super) fn take_record(&mut self, seq: Seq, epoch: u32, record: &[u8]) -> io::Result<()> {
+        if seq != self.next {
+            self.finish_chunk(seq)?;
         }
-        self.epoch = self.epoch.max(chunk.epoch);
-        for record in chunk.records() {
-            if !self.builder.push(record) {
-                self.finish_chunk(self.next)?;
-                let _fits_an_empty_chunk = self.builder.push(record);
-            }
-            self.next += 1;
+        self.epoch = self.epoch.max(epoch);
+        if !self.builder.push(record) {
+            self.finish_chunk(self.next)?;
+            let _fits_an_empty_chunk = self.builder.push(record);
         }
+        self.next += 1;
         Ok(())
     }
 

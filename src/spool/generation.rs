@@ -25,14 +25,14 @@ use super::{
 
 /// Salvaged bytes after which the fresh database is flushed: see [`super::disk`].
 const FLUSH_BYTES: usize = 128 << 10;
-/// A summary has a handful of numbers.
 /// The file that a sealed generation's summary is in.
 const SUMMARY: &str = "summary";
-/// The file that a sealed generation's chunks are in.
-const FLAT: &str = "chunks";
+/// A summary has a handful of numbers.
 const SUMMARY_MAX: u64 = 4096;
+/// The file that a sealed generation's chunks are in.
+pub(super) const FLAT: &str = "chunks";
 /// A file that says that the generation was salvaged, and why.
-const SALVAGED: &str = "salvaged";
+pub(super) const SALVAGED: &str = "salvaged";
 
 /// An open generation.
 pub(super) struct Generation {
@@ -226,7 +226,7 @@ impl Generation {
     }
 
     /// Calls `see` with every good chunk from `seq` on, and whether a hole lies before it.
-    fn each_chunk(&self, seq: Seq, mut see: impl FnMut(&Chunk<'_>, bool)) -> Result<(), DiskError> {
+    pub(super) fn each_chunk(&self, seq: Seq, mut see: impl FnMut(&Chunk<'_>, bool)) -> Result<(), DiskError> {
         let mut next = seq;
         loop {
             match self.at(next)? {
@@ -309,13 +309,25 @@ impl Generation {
 
     /// Writes the summary beside the chunks.
     pub(super) fn seal(&self, summary: &Summary) -> io::Result<()> {
-        let content = postcard::to_allocvec(summary).map_err(io::Error::other)?;
-        files::write_whole(&self.path.join(SUMMARY), &content)
+        summary.write(&self.path)
     }
 
     /// The summary of the generation that begins with `first`, where it can be read.
     pub(super) fn summary(home: &Home, first: Seq) -> Option<Summary> {
-        let content = files::read_whole(&home.generation(first).join(SUMMARY), SUMMARY_MAX).ok().flatten()?;
+        Summary::read(&home.generation(first))
+    }
+}
+
+impl Summary {
+    /// Writes it into a generation's directory.
+    pub(super) fn write(&self, generation: &Path) -> io::Result<()> {
+        let content = postcard::to_allocvec(self).map_err(io::Error::other)?;
+        files::write_whole(&generation.join(SUMMARY), &content)
+    }
+
+    /// The one in a generation's directory, where it can be read.
+    pub(super) fn read(generation: &Path) -> Option<Self> {
+        let content = files::read_whole(&generation.join(SUMMARY), SUMMARY_MAX).ok().flatten()?;
         postcard::from_bytes(&content).ok()
     }
 }

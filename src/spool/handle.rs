@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::{
     disk_log::DiskLog,
     error::{Confirmed, OpenError, SpoolError},
+    lazy::Lazy,
     memory::Memory,
     options::Options,
     stats::{Opened, Place, Stats},
@@ -32,8 +33,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, SpoolError>>;
 pub(super) enum Command {
     Append(Vec<(Record, Vec<u8>)>, Reply<Range<Seq>>),
     Flush(Reply<Seq>),
-    Read(Seq, usize, Reply<Vec<Stored>>),
-    Confirm(Seq, Reply<Confirmed>),
+    Read(LogId, Seq, usize, Reply<Vec<Stored>>),
+    Confirm(LogId, Seq, Reply<Confirmed>),
     KeepManifest(Manifest, Reply<ManifestHash>),
     Close(Reply<()>),
 }
@@ -82,8 +83,9 @@ impl Spool {
     /// the agent from starting. Blocks for as long as the disk takes, up to a few hundred milliseconds after a crash.
     pub fn open(options: Options) -> Result<(Self, Opened), OpenError> {
         options.check()?;
-        let (store, opened) = DiskLog::open(&options)?;
-        Self::start(options, Box::new(store), opened)
+        let (disk, opened) = DiskLog::open(&options)?;
+        let store: Box<dyn Store> = if options.lazy.is_some() { Box::new(Lazy::new(disk)) } else { Box::new(disk) };
+        Self::start(options, store, opened)
     }
 
     /// The memory twin behind the same handle: for tests, and for a demonstration that must leave nothing behind.
@@ -140,14 +142,17 @@ impl Spool {
 
     /// Durable entries in order, from `seq` on, or from the oldest that is still there. At most `max_bytes` of record
     /// bytes, but at least one entry where there is one. Without holes: what was shed or cannot be read stands there
-    /// as one loss with its span.
+    /// as one loss with its span. Nothing, when the log goes on under a new name by the time it would be read.
     pub async fn read_from(&self, seq: Seq, max_bytes: usize) -> Result<Vec<Stored>, SpoolError> {
-        self.ask(|reply| Command::Read(seq, max_bytes, reply)).await
+        let log = self.log_id();
+        self.ask(|reply| Command::Read(log, seq, max_bytes, reply)).await
     }
 
-    /// Frees everything up to `seq`, inclusive. Saying it twice, or naming an older one, does nothing.
+    /// Frees everything up to `seq`, inclusive. Saying it twice, or naming an older one, does nothing; nor does it when
+    /// the log goes on under a new name by then, in which the number is another record's.
     pub async fn confirm_thru(&self, seq: Seq) -> Result<Confirmed, SpoolError> {
-        self.ask(|reply| Command::Confirm(seq, reply)).await
+        let log = self.log_id();
+        self.ask(|reply| Command::Confirm(log, seq, reply)).await
     }
 
     /// Keeps a manifest beside the log, durably, before any record that is read with it is appended.

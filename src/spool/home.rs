@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -41,7 +42,7 @@ impl Home {
         let io = |error| OpenError::from_io(&home.dir, error);
         home.clear_leftovers().map_err(io)?;
         let mut findings = Vec::new();
-        let known = home.read_meta(&mut findings)?;
+        let known = read_meta(&home.dir, &mut findings)?;
         let created = known.is_none();
         let log = known.unwrap_or_else(super::random_log_id);
         home.write_meta(log).map_err(io)?;
@@ -61,19 +62,7 @@ impl Home {
 
     /// First numbers of the generations that are there, ascending.
     pub(super) fn generations(&self) -> io::Result<Vec<Seq>> {
-        let mut firsts = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let name = entry?.file_name();
-            let name = name.to_string_lossy();
-            if name.len() == 16
-                && let Ok(first) = Seq::from_str_radix(&name, 16)
-                && first > 0
-            {
-                firsts.push(first);
-            }
-        }
-        firsts.sort_unstable();
-        Ok(firsts)
+        generations(&self.dir)
     }
 
     /// Sets a damaged generation aside.
@@ -141,27 +130,6 @@ impl Home {
         files::sync_dir(&self.dir)
     }
 
-    /// The log's name. It is kept twice: a name that is lost would send every record again.
-    fn read_meta(&self, findings: &mut Vec<String>) -> Result<Option<LogId>, OpenError> {
-        let mut damaged = 0;
-        for name in ["meta", "meta-copy"] {
-            let path = self.dir.join(name);
-            let read = files::read_whole(&path, META_MAX).map_err(|error| OpenError::from_io(&path, error))?;
-            match read.as_deref().and_then(parse_meta) {
-                Some((format, _)) if format > FORMAT => {
-                    return Err(OpenError::FutureVersion { path: self.dir.clone(), found: format, known: FORMAT });
-                }
-                Some((_, log)) => return Ok(Some(log)),
-                None if path.exists() => damaged += 1,
-                None => {}
-            }
-        }
-        if damaged > 0 {
-            findings.push("both copies of the log's name are damaged: the log has a new name, and the hub gets what was not confirmed once more".into());
-        }
-        Ok(None)
-    }
-
     fn write_meta(&self, log: LogId) -> io::Result<()> {
         let content = format!("speedwell-spool {FORMAT}\nlog {log}\n");
         for name in ["meta", "meta-copy"] {
@@ -172,6 +140,71 @@ impl Home {
         }
         Ok(())
     }
+}
+
+/// First numbers of the generations in a spool's directory, ascending.
+pub(super) fn generations(dir: &Path) -> io::Result<Vec<Seq>> {
+    let mut firsts = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if name.len() == 16
+            && let Ok(first) = Seq::from_str_radix(&name, 16)
+            && first > 0
+        {
+            firsts.push(first);
+        }
+    }
+    firsts.sort_unstable();
+    Ok(firsts)
+}
+
+/// The log's name. It is kept twice: a name that is lost would send every record again.
+pub(super) fn read_meta(dir: &Path, findings: &mut Vec<String>) -> Result<Option<LogId>, OpenError> {
+    let mut damaged = 0;
+    for name in ["meta", "meta-copy"] {
+        let path = dir.join(name);
+        let read = files::read_whole(&path, META_MAX).map_err(|error| OpenError::from_io(&path, error))?;
+        match read.as_deref().and_then(parse_meta) {
+            Some((format, _)) if format > FORMAT => {
+                return Err(OpenError::FutureVersion { path: dir.into(), found: format, known: FORMAT });
+            }
+            Some((_, log)) => return Ok(Some(log)),
+            None if path.exists() => damaged += 1,
+            None => {}
+        }
+    }
+    if damaged > 0 {
+        findings.push("both copies of the log's name are damaged: the log has a new name, and the hub gets what was not confirmed once more".into());
+    }
+    Ok(None)
+}
+
+/// Takes the lock as one of many readers. Never writes, so that it works on a card that is mounted read-only; `None`
+/// where there is no lock to take. The process that writes, if one does, is the error.
+pub(super) fn lock_to_read(dir: &Path) -> Result<Option<File>, u32> {
+    let Ok(file) = File::open(dir.join("lock")) else { return Ok(None) };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(holder(&file)),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// The process that holds the lock: by the kernel's list, for a reader leaves no number in the file; 0 when nobody says.
+fn holder(mut file: &File) -> u32 {
+    let inode = file.metadata().map_or(0, |meta| meta.ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    // 1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF
+    let held = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|words| {
+        words.get(1) == Some(&"FLOCK") && words.get(5).and_then(|at| at.rsplit(':').next()?.parse().ok()) == Some(inode)
+    });
+    if let Some(pid) = held.and_then(|words| words.get(4)?.parse().ok()) {
+        return pid;
+    }
+    let mut said = String::new();
+    let _may_be_empty = Read::take(&mut file, 32).read_to_string(&mut said);
+    said.trim().parse().unwrap_or(0)
 }
 
 fn parse_meta(bytes: &[u8]) -> Option<(u32, LogId)> {
@@ -207,11 +240,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut said = String::new();
-            let _may_be_empty = file.take(32).read_to_string(&mut said);
-            return Err(OpenError::Locked { path: dir.into(), pid: said.trim().parse().unwrap_or(0) });
-        }
+        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { path: dir.into(), pid: holder(&file) }),
         Err(TryLockError::Error(error)) => return Err(io(error)),
     }
     // The number is for the message only: a full disk must not keep the spool from opening.

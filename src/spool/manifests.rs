@@ -47,6 +47,20 @@ impl Manifests {
         Ok(Self { dir, known })
     }
 
+    /// Reads what is there and writes nothing; also the names of files that cannot be read.
+    pub(super) fn look(spool: &Path) -> (BTreeMap<ManifestHash, Manifest>, Vec<String>) {
+        let (mut known, mut bad) = (BTreeMap::new(), Vec::new());
+        let entries = fs::read_dir(spool.join("manifests")).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_none()) {
+            let bytes = files::read_whole(&path, MANIFEST_MAX_BYTES).ok().flatten();
+            match bytes.and_then(|bytes| postcard::from_bytes::<Manifest>(&bytes).ok()) {
+                Some(manifest) => drop(known.insert(manifest.hash(), manifest)),
+                None => bad.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned()),
+            }
+        }
+        (known, bad)
+    }
+
     pub(super) fn known(&self) -> &BTreeMap<ManifestHash, Manifest> {
         &self.known
     }

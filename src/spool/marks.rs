@@ -3,9 +3,9 @@
 //! Two slots of 4 KiB in one file, written in turn and in place, so that a power cut in the middle of one leaves the
 //! other, and so that syncing needs no new block from the file system:
 //! ```text
-//! slot { length u16 LE, postcard of Marks, check u32 LE (CRC-32C of both) }
+//! slot { length u16 LE, postcard of Marks, postcard of Later, check u32 LE (CRC-32C of all before) }
 //! ```
-//! The slot with the greater `turn` counts.
+//! The slot with the greater `turn` counts. A page from before there was a `Later` ends without it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -15,7 +15,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use speedwell_wire::{Seq, frame::crc32c};
+use speedwell_wire::{LossReason, Seq, frame::crc32c};
 
 use super::{files, tally::Tally};
 
@@ -34,6 +34,31 @@ pub(super) struct Marks {
     pub(super) ceiling: Seq,
     /// What was dropped unconfirmed.
     pub(super) dropped: Option<Dropped>,
+    /// Written behind the rest.
+    #[serde(skip)]
+    pub(super) later: Later,
+}
+
+/// What came to the page later. It only grows at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Later {
+    /// What went unconfirmed because of its age; it lies before `dropped`, for what is before it is older still.
+    pub(super) aged: Option<Dropped>,
+    /// Numbers up to the ceiling may have been handed out of memory: they count as used, damage or not.
+    pub(super) lent: bool,
+}
+
+impl Marks {
+    /// What is told as lost at the front, oldest first.
+    pub(super) fn gone(&self) -> impl Iterator<Item = (LossReason, &Dropped)> {
+        let aged = self.later.aged.iter().map(|dropped| (LossReason::TooOld, dropped));
+        aged.chain(self.dropped.iter().map(|dropped| (LossReason::SpoolFullOldest, dropped)))
+    }
+
+    /// Last number of those.
+    pub(super) fn gone_thru(&self) -> Seq {
+        self.gone().last().map_or(0, |(_, dropped)| dropped.last)
+    }
 }
 
 /// A range of numbers whose records had to go.
@@ -42,6 +67,23 @@ pub(super) struct Dropped {
     pub(super) first: Seq,
     pub(super) last: Seq,
     pub(super) tally: Tally,
+}
+
+impl Dropped {
+    /// The rest behind what is confirmed; the records left are counted in proportion.
+    pub(super) fn behind(self, confirmed: Seq) -> Option<Self> {
+        match self.last.checked_sub(confirmed.max(self.first - 1)) {
+            None | Some(0) => None,
+            Some(left) => Some(Self { first: self.last - left + 1, last: self.last, tally: self.tally.part(left) }),
+        }
+    }
+
+    /// Both, of which `later` lies directly behind.
+    pub(super) fn and(mut self, later: &Self) -> Self {
+        self.last = later.last;
+        self.tally.add(&later.tally);
+        self
+    }
 }
 
 /// What could be read of the page.
@@ -70,19 +112,24 @@ impl MarksFile {
             file.sync_all()?;
             files::sync_name(&path)?;
         }
-        let newest = (0..2).filter_map(|slot| read_slot(&file, slot)).max_by_key(|marks| marks.turn);
-        let known = match newest {
-            Some(_) => Known::Read,
-            None if is_blank(&file) => Known::Never,
-            None => Known::Damaged,
-        };
-        Ok((Self { file, marks: newest.unwrap_or_default() }, known))
+        let (marks, known) = read(&file);
+        Ok((Self { file, marks }, known))
+    }
+
+    /// Reads the page and writes nothing.
+    pub(super) fn look(dir: &Path) -> io::Result<(Marks, Known)> {
+        match File::open(dir.join("marks")) {
+            Ok(file) => Ok(read(&file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Marks::default(), Known::Never)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the page and waits until it is on disk.
     pub(super) fn save(&mut self) -> io::Result<()> {
         self.marks.turn += 1;
-        let content = postcard::to_allocvec(&self.marks).map_err(io::Error::other)?;
+        let mut content = postcard::to_allocvec(&self.marks).map_err(io::Error::other)?;
+        content.extend(postcard::to_allocvec(&self.marks.later).map_err(io::Error::other)?);
         let length = u16::try_from(content.len()).map_err(io::Error::other)?;
         let mut slot = length.to_le_bytes().to_vec();
         slot.extend_from_slice(&content);
@@ -90,6 +137,14 @@ impl MarksFile {
         slot.resize(SLOT, 0);
         self.file.write_all_at(&slot, (self.marks.turn % 2) * SLOT as u64)?;
         self.file.sync_data()
+    }
+}
+
+fn read(file: &File) -> (Marks, Known) {
+    match (0..2).filter_map(|slot| read_slot(file, slot)).max_by_key(|marks| marks.turn) {
+        Some(marks) => (marks, Known::Read),
+        None if is_blank(file) => (Marks::default(), Known::Never),
+        None => (Marks::default(), Known::Damaged),
     }
 }
 
@@ -103,5 +158,11 @@ fn read_slot(file: &File, slot: u64) -> Option<Marks> {
     file.read_exact_at(&mut bytes, slot * SLOT as u64).ok()?;
     let end = 2 + usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
     let check = bytes.get(end..end + 4)?;
-    (end > 2 && check == crc32c(&bytes[..end]).to_le_bytes()).then(|| postcard::from_bytes(&bytes[2..end]).ok())?
+    if end == 2 || check != crc32c(&bytes[..end]).to_le_bytes() {
+        return None;
+    }
+    let (marks, rest): (Marks, _) = postcard::take_from_bytes(&bytes[2..end]).ok()?;
+    // A page that ends here was written before there was more to it.
+    let later = if rest.is_empty() { Later::default() } else { postcard::from_bytes(rest).ok()? };
+    Some(Marks { later, ..marks })
 }

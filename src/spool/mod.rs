@@ -15,21 +15,25 @@ mod flat;
 mod generation;
 mod handle;
 mod home;
+mod lazy;
 mod manifests;
 mod marks;
 mod memory;
 mod options;
+mod reader;
 mod salvage;
 mod stats;
 mod store;
 mod syncing;
 mod tally;
+mod thin;
 mod writer;
 
 pub use chunk::MAX_RECORD;
 pub use error::{Confirmed, OpenError, SpoolError};
 pub use handle::Spool;
 pub use options::{Options, WhenFull};
+pub use reader::{GenerationInfo, Reader};
 pub use stats::{Opened, Place, Stats};
 pub use store::Stored;
 

@@ -15,6 +15,12 @@ pub struct Options {
     pub keep_free: u64,
     /// A record is durable at most this long after it was appended. This is what a power cut can take.
     pub commit_every: Duration,
+    /// Keeps records in memory for up to this long and writes only what is not confirmed by then. It takes the place
+    /// of `commit_every`: this is what a power cut can take then. `None` writes everything.
+    pub lazy: Option<Duration>,
+    /// Records that are not confirmed when they are this old are given up, at the latest an eighth of it later. Told by
+    /// the log's own times: a clock that is wrong makes nothing older. `None` keeps them.
+    pub max_age: Option<Duration>,
     /// What gives way when there is no room.
     pub when_full: WhenFull,
     /// Whether to go on in memory when the disk fails while running. A disk that cannot be used at start is refused:
@@ -32,6 +38,8 @@ pub enum WhenFull {
     DropOldest,
     /// New records are refused and counted; a loss record says so once there is room again.
     DropNewest,
+    /// Old generations are thinned to one sample a second of each channel; when all are, the oldest goes.
+    Thin,
 }
 
 impl Options {
@@ -45,6 +53,8 @@ impl Options {
             max_size: 2 << 30,
             keep_free: 256 << 20,
             commit_every: Duration::from_secs(1),
+            lazy: None,
+            max_age: None,
             when_full: WhenFull::DropOldest,
             fallback_to_memory: false,
             memory_max: 8 << 20,

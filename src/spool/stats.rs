@@ -57,7 +57,8 @@ pub struct Stats {
     pub place: Place,
     /// Last record appended; 0 when there never was one.
     pub last_seq: Seq,
-    /// Last record that a power cut cannot take.
+    /// Last record that a power cut cannot take, and that may be handed out; with [`super::Options::lazy`] the last
+    /// one appended.
     pub durable_seq: Seq,
     /// Last record the far end has stored.
     pub confirmed_seq: Seq,
@@ -69,6 +70,8 @@ pub struct Stats {
     pub generations: u32,
     /// Records shed or lost since the spool was opened.
     pub lost_records: u64,
+    /// Samples that went when records were thinned, since the spool was opened.
+    pub thinned_samples: u64,
     /// Flushes since the spool was opened.
     pub flushes: u64,
     /// Longest flush.

@@ -1,6 +1,6 @@
 //! What the disk log and its memory twin have in common: the writer thread drives either.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, time::Instant};
 
 use speedwell_wire::{LogId, Manifest, ManifestHash, Record, Seq};
 
@@ -37,6 +37,10 @@ pub(super) trait Store: Send {
     fn flush(&mut self) -> Result<Seq, StoreError>;
     /// Bytes appended and not durable yet.
     fn outstanding(&self) -> usize;
+    /// Since when the oldest of those waits, where the store keeps that itself because a confirmation may free it.
+    fn waiting_since(&self) -> Option<Instant> {
+        None
+    }
     /// Durable entries from `seq` on, or from the oldest that is there: at least one when there is one, and no more
     /// than `max_bytes` otherwise.
     fn read_from(&mut self, seq: Seq, max_bytes: usize) -> Result<Vec<Stored>, StoreError>;

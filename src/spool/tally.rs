@@ -52,7 +52,7 @@ impl Tally {
         }
     }
 
-    fn cover(&mut self, from: (u32, u64), until: (u32, u64)) {
+    pub(super) fn cover(&mut self, from: (u32, u64), until: (u32, u64)) {
         self.from = Some(self.from.map_or(from, |known| known.min(from)));
         self.until = Some(self.until.map_or(until, |known| known.max(until)));
     }
@@ -70,9 +70,9 @@ impl Tally {
         Record::Loss(Loss { reason, records, samples, from, until })
     }
 
-    /// The loss record for samples that never got a number.
-    pub(super) fn loss_without_numbers(&self) -> Record {
+    /// The loss record for samples that went without their numbers going with them.
+    pub(super) fn loss_without_numbers(&self, reason: LossReason) -> Record {
         let Tally { samples, from, until, .. } = *self;
-        Record::Loss(Loss { reason: LossReason::SpoolFullNewest, records: 0, samples, from, until })
+        Record::Loss(Loss { reason, records: 0, samples, from, until })
     }
 }

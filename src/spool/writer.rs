@@ -10,7 +10,7 @@ use speedwell_wire::{LogId, Seq};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
-    error::SpoolError,
+    error::{Confirmed, SpoolError},
     handle::{Command, Shown, look},
     memory::Memory,
     options::Options,
@@ -90,12 +90,19 @@ impl Writer {
                 self.show();
                 let _gone = reply.send(flushed);
             }
-            Command::Read(seq, max_bytes, reply) => {
-                let read = self.attempt(|store| store.read_from(seq, max_bytes));
+            Command::Read(log, seq, max_bytes, reply) => {
+                let read = self.attempt(|store| match store.log_id() == log {
+                    true => store.read_from(seq, max_bytes),
+                    false => Ok(Vec::new()),
+                });
                 let _gone = reply.send(read);
             }
-            Command::Confirm(seq, reply) => {
-                let confirmed = self.attempt(|store| store.confirm_thru(seq));
+            Command::Confirm(log, seq, reply) => {
+                let confirmed = self.attempt(|store| match store.log_id() == log {
+                    true => store.confirm_thru(seq),
+                    false => Ok(Confirmed::Known),
+                });
+                self.set_commit_time();
                 self.show();
                 let _gone = reply.send(confirmed);
             }
@@ -112,6 +119,8 @@ impl Writer {
     fn set_commit_time(&mut self) {
         if self.store.outstanding() == 0 {
             self.commit_at = None;
+        } else if let (Some(since), Some(lazy)) = (self.store.waiting_since(), self.options.lazy) {
+            self.commit_at = Some(since + lazy);
         } else {
             self.commit_at.get_or_insert_with(|| Instant::now() + self.options.commit_every);
         }

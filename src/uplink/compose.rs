@@ -51,6 +51,8 @@ pub struct Composed {
 pub struct Composer {
     gateway: GatewayId,
     encoding: Encoding,
+    /// What the options allow, and what the broker of this connection does.
+    max_packet: usize,
     max_payload: usize,
     utc: UtcOf,
 }
@@ -80,7 +82,12 @@ impl Composer {
     /// A composer for the gateway and encoding of `options`.
     pub fn new(options: &Options, utc: UtcOf) -> Self {
         let (gateway, encoding) = (options.gateway.clone(), options.encoding);
-        Self { gateway, encoding, max_payload: options.max_packet, utc }
+        Self { gateway, encoding, max_packet: options.max_packet, max_payload: options.max_packet, utc }
+    }
+
+    /// Makes no larger batches than this from now on, where the broker has told its limit.
+    pub fn limit(&mut self, max_payload: Option<usize>) {
+        self.max_payload = max_payload.map_or(self.max_packet, |limit| limit.min(self.max_packet));
     }
 
     /// The bytes of any small message in the gateway's encoding.

@@ -92,6 +92,34 @@ pub enum Fault {
         /// How long the connection held.
         after: Duration,
     },
+    /// The broker says that another client with this id has come (MQTT 5).
+    #[error("another client has connected with the id {id:?} and takes this gateway's place")]
+    TakenOver {
+        /// The client id in use.
+        id: String,
+    },
+    /// The broker ended the connection, or refused it, and says why (MQTT 5).
+    #[error("the broker ends the connection: {why}")]
+    Dismissed {
+        /// Its reason in words, with the code.
+        why: String,
+    },
+    /// The broker answered a publish with a refusal (MQTT 5).
+    #[error("the broker does not take {what}: {why}")]
+    NotTaken {
+        /// What was published.
+        what: &'static str,
+        /// Its reason in words, with the code.
+        why: &'static str,
+    },
+    /// What has to be sent whole is larger than the broker takes (MQTT 5).
+    #[error("a packet of {bytes} bytes is larger than the {limit} the broker takes")]
+    TooLarge {
+        /// The packet's size.
+        bytes: u32,
+        /// The broker's limit.
+        limit: u32,
+    },
     /// A connection that held broke.
     #[error("the connection to the broker broke: {cause}")]
     Broken {
@@ -115,7 +143,7 @@ pub enum Fault {
     NoSubscription,
 }
 
-/// The codes of CONNACK (MQTT 3.1.1, table 3.1).
+/// The codes of CONNACK (MQTT 3.1.1, table 3.1; those of MQTT 5 mean the same where they are told alike).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// 1
@@ -133,6 +161,12 @@ pub enum Refusal {
     /// 5
     #[error("this client is not authorised (code 5)")]
     NotAuthorised,
+    /// MQTT 5 is asked for: 0x84, or 1 by a broker that only knows 3.1.1.
+    #[error("it does not speak MQTT 5")]
+    NotFive,
+    /// MQTT 5: 0x97.
+    #[error("a quota is exceeded (0x97)")]
+    Quota,
 }
 
 /// What is wrong with a certificate.
@@ -188,6 +222,12 @@ impl Fault {
                 "another client that uses this gateway's id takes its place: give each gateway its own gateway.id; \
                  or the broker's access list or packet limit forbids what is sent: see the broker's log"
             }
+            Fault::TakenOver { .. } => "give each gateway its own gateway.id; is this one started twice?",
+            Fault::Dismissed { .. } => "see the broker's log; the gateway goes on trying",
+            Fault::NotTaken { .. } => {
+                "allow the gateway to publish below its topics in the broker's access list, or raise its quota"
+            }
+            Fault::TooLarge { .. } => "raise the broker's limit for packets: a list of channels has to fit one",
             Fault::Broken { .. } | Fault::Silent { .. } => "nothing to do if it comes back: records wait on the disk",
             Fault::Unacknowledged { .. } => "see the broker's log: it takes data and does not say that it has it",
             Fault::NoSubscription => "allow the gateway to read its confirm topic in the broker's access list",
@@ -199,6 +239,8 @@ impl Refusal {
     fn remedy(self) -> &'static str {
         match self {
             Refusal::Protocol => "use a broker that speaks MQTT 3.1.1",
+            Refusal::NotFive => "set broker.mqtt = \"3.1.1\", or use a broker that speaks MQTT 5",
+            Refusal::Quota => "see the broker's log; the gateway goes on trying",
             Refusal::ClientId => "use another gateway.id or allow it at the broker",
             Refusal::Unavailable => "see the broker's log; the gateway goes on trying",
             Refusal::Credentials => "check broker.user and broker.password-file",

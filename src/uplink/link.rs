@@ -153,6 +153,7 @@ impl<L: Log> Uplink<L> {
         let mut open = (true, self.options.live, true);
         let mut tick = interval(TICK.min(self.options.times.confirm / 10).max(Duration::from_millis(10)));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.composer.limit(connection.max_payload());
         let mut listening = self.greet(&connection);
         self.session.durable(*durable.borrow_and_update());
         loop {

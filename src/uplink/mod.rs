@@ -48,6 +48,16 @@ pub enum Confirmation {
     Broker,
 }
 
+/// Which version of MQTT is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// 3.1.1.
+    #[default]
+    Three,
+    /// 5: the broker can refuse a publish, tell its limits and say why it ends a connection.
+    Five,
+}
+
 /// How batches, manifests and live values are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
@@ -110,6 +120,8 @@ pub struct Options {
     pub confirm: Confirmation,
     /// How batches are written.
     pub encoding: Encoding,
+    /// Which version of MQTT is spoken.
+    pub version: Version,
     /// First part of every topic.
     pub topic_prefix: String,
     /// How often the broker is asked whether it is there; whole seconds, at least 1.
@@ -183,6 +195,7 @@ impl Options {
             password: None,
             confirm: Confirmation::Hub,
             encoding: Encoding::Postcard,
+            version: Version::Three,
             topic_prefix: "speedwell/v1".into(),
             keep_alive: Duration::from_secs(20),
             window: 256 * 1024,

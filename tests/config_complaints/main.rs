@@ -319,7 +319,7 @@ gateway.toml:8:1: sensor.w.interface: is missing: which CAN interface, as interf
         (
             "nmea",
             r#"
-gateway.toml:8:1: sensor.w.port: is missing: where the receiver is, as port = "/dev/ttyACM0" or uart = "UART0"
+gateway.toml:8:1: sensor.w.port: is missing: where the device is, as port = "/dev/ttyACM0" or uart = "UART0"
   |
 8 | [[sensor]]
   | ^^^^^^^^^^
@@ -473,18 +473,30 @@ gateway.toml:8:14: broker.client-key: means nothing without TLS
 }
 
 #[test]
-fn thinning_is_refused_with_a_clear_word() {
+fn bounds_of_the_spool_out_of_their_range_are_told_with_what_is_allowed() {
     complains(
-        &format!("{HEAD}[spool]\nwhen-full = \"thin\"\n{SENSOR}"),
+        &format!("{HEAD}[spool]\nlazy = \"1 s\"\nmax-age = \"5 min\"\nwhen-full = \"thinn\"\n{SENSOR}"),
         r#"
-gateway.toml:9:13: spool.when-full: "thin" is not available in this version
+gateway.toml:9:8: spool.lazy: "1 s" is out of range
   |
-9 | when-full = "thin"
-  |             ^^^^^^
-  = allowed: drop-oldest, drop-newest
-  = drop-oldest keeps what is newest, drop-newest what is oldest; either way the gap is told
+9 | lazy = "1 s"
+  |        ^^^^^
+  = allowed: 2 s to 10 min
 
-1 mistake in gateway.toml"#,
+gateway.toml:10:11: spool.max-age: "5 min" is out of range
+   |
+10 | max-age = "5 min"
+   |           ^^^^^^^
+   = allowed: 1 h to 87600 h
+
+gateway.toml:11:13: spool.when-full: "thinn" is none of the choices
+   |
+11 | when-full = "thinn"
+   |             ^^^^^^^
+   = allowed: drop-oldest, drop-newest, thin
+   = did you mean `thin`?
+
+3 mistakes in gateway.toml"#,
     );
 }
 
@@ -553,7 +565,7 @@ gateway.toml:1:1: id: there is no key `id` here
 1 | id = "t"
   | ^^
   = `id` belongs to [gateway]; keys before the first [table] belong to none
-  = allowed: [gateway], [broker], [spool], [log], [[sensor]]
+  = allowed: [gateway], [broker], [spool], [log], [fusion], [[sensor]]
 
 gateway.toml:2:1: gateway.id: is missing: the gateway's name, as id = "truck-7"
   |
@@ -642,4 +654,164 @@ proptest::proptest! {
         let damaged: String = text[..start].iter().copied().chain(put.chars()).chain(text[end..].iter().copied()).collect();
         let _ = load(&damaged);
     }
+}
+
+#[track_caller]
+fn sensor(kind: &str, lines: &str, wanted: &str) {
+    complains(&format!("{HEAD}[[sensor]]\nname = \"w\"\nkind = \"{kind}\"\ninterface = \"can0\"\n{lines}"), wanted);
+}
+
+#[test]
+fn a_dbc_file_without_the_message_or_the_signal_is_told_with_the_nearest() {
+    let file = "file = \"config/example.dbc\"\n";
+    sensor(
+        "dbc",
+        &format!("{file}message = \"WheelSpeed\"\nsignal = \"RearLeft\"\n"),
+        r#"
+gateway.toml:13:11: sensor.w.message: config/example.dbc has no message "WheelSpeed"
+   |
+13 | message = "WheelSpeed"
+   |           ^^^^^^^^^^^^
+   = did you mean `WheelSpeeds`?
+   = it has WheelSpeeds
+
+1 mistake in gateway.toml"#,
+    );
+    sensor(
+        "dbc",
+        &format!("{file}message = \"WheelSpeeds\"\nsignal = \"RearLefft\"\n"),
+        r#"
+gateway.toml:14:10: sensor.w.signal: WheelSpeeds has no signal "RearLefft"
+   |
+14 | signal = "RearLefft"
+   |          ^^^^^^^^^^^
+   = did you mean `RearLeft`?
+   = it has FrontLeft, FrontRight, RearLeft, RearRight, Counter
+
+1 mistake in gateway.toml"#,
+    );
+    sensor(
+        "dbc",
+        "file = \"no-such.dbc\"\nmessage = \"A\"\nsignal = \"B\"\n",
+        r#"
+gateway.toml:12:8: sensor.w.file: no-such.dbc: No such file or directory (os error 2)
+   |
+12 | file = "no-such.dbc"
+   |        ^^^^^^^^^^^^^
+
+1 mistake in gateway.toml"#,
+    );
+}
+
+#[test]
+fn two_that_ask_on_one_interface_are_told_to_be_one() {
+    let two = "[[sensor]]\nname = \"a\"\nkind = \"obd2\"\ninterface = \"can0\"\n";
+    complains(
+        &format!("{HEAD}{two}{}signals = [\"engine-sped\"]\n", two.replace("\"a\"", "\"b\"")),
+        r#"
+gateway.toml:15:13: sensor.b.interface: can0 is asked by sensor.a.interface (line 11) already: give that sensor both signals, signals = ["speed", "engine-speed"]
+   |
+15 | interface = "can0"
+   |             ^^^^^^
+
+gateway.toml:16:12: sensor.b.signals: "engine-sped" is none of the choices
+   |
+16 | signals = ["engine-sped"]
+   |            ^^^^^^^^^^^^^
+   = allowed: speed, engine-speed
+   = did you mean `engine-speed`?
+   = any other value goes by its number: pid, bytes, scale, offset, unit
+
+2 mistakes in gateway.toml"#,
+    );
+}
+
+#[test]
+fn a_place_that_no_frame_has_and_half_of_one_are_told() {
+    sensor(
+        "j1939",
+        "signal = \"parameter\"\npgn = 129026\nstart-bit = 60\nlength = 16\n",
+        r#"
+gateway.toml:8:1: sensor.w.unit: is missing: what the value is told in, as unit = "km/h"
+  |
+8 | [[sensor]]
+  | ^^^^^^^^^^
+
+1 mistake in gateway.toml"#,
+    );
+    sensor(
+        "j1939",
+        "signal = \"parameter\"\npgn = 129026\nstart-bit = 60\nlength = 16\nunit = \"m/s\"\n",
+        r#"
+gateway.toml:15:10: sensor.w.length: it would end behind the 8 bytes of a frame
+   |
+15 | length = 16
+   |          ^^
+   = allowed: 1 to 4
+
+1 mistake in gateway.toml"#,
+    );
+    sensor(
+        "canopen",
+        "node = 200\nunit = \"rpm\"\n",
+        r#"
+gateway.toml:8:1: sensor.w.index: is missing: which object to ask for, as index = 0x606C; or cob-id = 0x181 for process data
+  |
+8 | [[sensor]]
+  | ^^^^^^^^^^
+
+gateway.toml:12:8: sensor.w.node: 200 is out of range
+   |
+12 | node = 200
+   |        ^^^
+   = allowed: 1 to 127
+
+2 mistakes in gateway.toml"#,
+    );
+}
+
+#[test]
+fn what_cannot_be_on_a_serial_line_is_told() {
+    let serial = |kind: &str, lines: &str, wanted: &str| {
+        let head = format!("{HEAD}[[sensor]]\nname = \"w\"\nkind = \"{kind}\"\nport = \"/dev/ttyUSB0\"\n");
+        complains(&format!("{head}{lines}"), wanted);
+    };
+    serial(
+        "line",
+        "pattern = 'SPD=([0-9.]+)'\nunit = \"km/h\"\n",
+        r#"
+gateway.toml:12:11: sensor.w.pattern: cannot be used: it has no group named v around the number, as in (?P<v>[0-9.]+)
+   |
+12 | pattern = 'SPD=([0-9.]+)'
+   |           ^^^^^^^^^^^^^^^
+
+1 mistake in gateway.toml"#,
+    );
+    let other = "\n[[sensor]]\nname = \"v\"\nkind = \"modbus\"\nport = \"/dev/ttyUSB0\"\nbaud = 9600\nslave = 2\n\
+                 register = 1\nunit = \"rpm\"\n";
+    serial(
+        "modbus",
+        &format!("slave = 1\nregister = 0\nunit = \"rpm\"\n{other}"),
+        r#"
+gateway.toml:19:8: sensor.v.port: /dev/ttyUSB0 has other settings in sensor.w
+   |
+19 | port = "/dev/ttyUSB0"
+   |        ^^^^^^^^^^^^^^
+   = all devices of a line share its baud, parity, stop-bits and rs485
+
+1 mistake in gateway.toml"#,
+    );
+}
+
+#[test]
+fn several_modbus_devices_share_a_line() {
+    let device = |name: &str, slave: u8| {
+        format!(
+            "[[sensor]]\nname = \"{name}\"\nkind = \"modbus\"\nport = \"/dev/ttyUSB0\"\nslave = {slave}\nregister = 40001\n\
+             unit = \"rpm\"\n"
+        )
+    };
+    let text = format!("{HEAD}{}{}", device("a", 1), device("b", 2));
+    assert_eq!(load(&text).expect("right").sensors.len(), 2);
+    assert!(warnings(&text).contains("40001 is counted from 0; a manual's 40001 is register 0"), "{}", warnings(&text));
 }

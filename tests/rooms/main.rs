@@ -26,11 +26,15 @@ struct Door {
 
 const DOORS: &[Door] = &[
     Door { tree: "src", foreign: "sled", only: &["src/spool/disk.rs"] },
-    Door { tree: "src", foreign: "rumqttc", only: &["src/uplink/mqtt.rs"] },
+    Door {
+        tree: "src",
+        foreign: "rumqttc",
+        only: &["src/uplink/mqtt/mod.rs", "src/uplink/mqtt/three.rs", "src/uplink/mqtt/five.rs"],
+    },
     Door { tree: "src", foreign: "gpiocdev", only: &["src/board/gpio.rs"] },
     Door { tree: "src", foreign: "socketcan", only: &["src/board/can.rs"] },
     Door { tree: "src", foreign: "tokio_serial", only: &["src/board/serial.rs"] },
-    Door { tree: "src", foreign: "linux_embedded_hal", only: &["src/board/polled.rs"] },
+    Door { tree: "src", foreign: "linux_embedded_hal", only: &["src/board/polled.rs", "src/board/i2c_spi.rs"] },
     Door { tree: "hub/src", foreign: "rumqttc", only: &["hub/src/ingest/mqtt.rs"] },
     Door { tree: "hub/src", foreign: "rumqttd", only: &["hub/src/broker.rs"] },
     Door {

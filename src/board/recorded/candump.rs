@@ -13,8 +13,11 @@ use embedded_can::Frame as _;
 
 use super::{BadLine, Input, Item, Lines, Recording, RecordingError, Step, shown};
 use crate::{
-    board::frame::{Frame, MAX_DATA_BYTES, id_of},
     clock::BootNs,
+    sensor::{
+        Frame,
+        frame::{MAX_DATA_BYTES, id_of},
+    },
 };
 
 /// CAN_ERR_FLAG: in a log an error frame is an 8-digit identifier with this bit.
@@ -61,7 +64,7 @@ impl<R: BufRead> Recording for Candump<R> {
             let (line, text) = match self.lines.next()? {
                 None => return Ok(None),
                 Some(Err(bad)) => return Ok(Some(Err(bad))),
-                Some(Ok((_, text))) if text.trim().is_empty() => continue,
+                Some(Ok((_, text))) if text.trim().is_empty() || text.starts_with('#') => continue,
                 Some(Ok(found)) => found,
             };
             match parse(text, &self.interface) {

@@ -5,11 +5,12 @@
 //! 1000000000,rising,1,1
 //! 1002067000,rising,2,2
 //! ```
-//! `kind` is `rising` or `falling`. A sequence number that is not known is left empty or 0. Times never go back.
+//! `kind` is `rising` or `falling`. A sequence number that is not known is left empty or 0. Times never go back. A fifth
+//! column, `line`, tells two lines apart, 0 and 1. A line that begins with `#` is a remark.
 
 use std::io::BufRead;
 
-use super::{BadLine, Input, Item, Lines, Recording, RecordingError, Step, shown};
+use super::{BadLine, Input, Item, Lines, Recording, RecordingError, Step, number, shown};
 use crate::{
     clock::BootNs,
     sensor::{Edge, EdgeKind},
@@ -17,6 +18,12 @@ use crate::{
 
 /// The first line.
 const HEADER: &str = "timestamp_ns,kind,seqno,line_seqno";
+
+/// The first line where edges of two lines are told apart, as `speedwell record` writes it.
+pub(super) const HEADER_WITH_LINE: &str = "timestamp_ns,kind,seqno,line_seqno,line";
+
+/// Lines of a capture: two, a quarter of a period apart.
+const LINES: usize = 2;
 
 /// Latest time there can be: what fits into 63 bits, in the year 2262 for a clock in UTC.
 const TIME_MAX_NS: u64 = i64::MAX as u64;
@@ -26,25 +33,22 @@ const TIME_MAX_NS: u64 = i64::MAX as u64;
 pub struct EdgesFile<R> {
     lines: Lines<R>,
     begun: bool,
+    with_line: bool,
     last: BootNs,
 }
 
 impl<R: BufRead> EdgesFile<R> {
     /// From its beginning.
     pub fn new(reader: R) -> Self {
-        Self { lines: Lines::new(reader), begun: false, last: BootNs(0) }
+        Self { lines: Lines::new(reader), begun: false, with_line: false, last: BootNs(0) }
     }
 
     fn header(&mut self) -> Result<(), RecordingError> {
         self.begun = true;
-        let found = match self.lines.next()? {
-            Some(Ok((_, text))) => text.trim_start_matches('\u{FEFF}'),
-            Some(Err(bad)) => return Err(RecordingError::NotOne(format!("no edges file: line {bad}"))),
-            None => return Err(RecordingError::NotOne("empty: an edges file begins with its header".into())),
-        };
-        let same = found.split(',').map(str::trim).eq(HEADER.split(','));
-        let told = || RecordingError::NotOne(format!("no edges file: begins with {}, not `{HEADER}`", shown(found)));
-        if same { Ok(()) } else { Err(told()) }
+        let found = super::skip_remarks(&mut self.lines)?;
+        self.with_line = found == HEADER_WITH_LINE;
+        let told = || RecordingError::NotOne(format!("no edges file: begins with {}, not `{HEADER}`", shown(&found)));
+        if self.with_line || found == HEADER { Ok(()) } else { Err(told()) }
     }
 }
 
@@ -57,10 +61,10 @@ impl<R: BufRead> Recording for EdgesFile<R> {
             let (line, text) = match self.lines.next()? {
                 None => return Ok(None),
                 Some(Err(bad)) => return Ok(Some(Err(bad))),
-                Some(Ok((_, text))) if text.trim().is_empty() => continue,
+                Some(Ok((_, text))) if text.trim().is_empty() || text.starts_with('#') => continue,
                 Some(Ok(found)) => found,
             };
-            let parsed = edge(text).and_then(|edge| match edge.t >= self.last {
+            let parsed = edge(text, self.with_line).and_then(|edge| match edge.t >= self.last {
                 true => Ok(edge),
                 false => Err(format!("time goes back: {} after {}", edge.t.0, self.last.0)),
             });
@@ -79,7 +83,7 @@ impl<R: BufRead> Recording for EdgesFile<R> {
     }
 }
 
-fn edge(text: &str) -> Result<Edge, String> {
+fn edge(text: &str, with_line: bool) -> Result<Edge, String> {
     let mut fields = text.split(',').map(str::trim);
     let mut field = |name: &str| fields.next().ok_or_else(|| format!("{name} is missing in {}", shown(text)));
     let t: u64 = number("timestamp_ns", field("timestamp_ns")?)?;
@@ -93,18 +97,19 @@ fn edge(text: &str) -> Result<Edge, String> {
     };
     let seqno = sequence("seqno", field("seqno")?)?;
     let line_seqno = sequence("line_seqno", field("line_seqno")?)?;
+    let line: usize = if with_line { number("line", field("line")?)? } else { 0 };
+    if line >= LINES {
+        return Err(format!("line is {line}; there are 0 and 1"));
+    }
     match fields.next() {
-        None => Ok(Edge { t: BootNs(t), line: 0, kind, seqno, line_seqno }),
+        None => Ok(Edge { t: BootNs(t), line, kind, seqno, line_seqno }),
+        Some(_) if with_line => Err(format!("more than five fields in {}", shown(text))),
         Some(_) => Err(format!("more than four fields in {}", shown(text))),
     }
 }
 
 fn sequence(name: &str, text: &str) -> Result<u32, String> {
     if text.is_empty() { Ok(0) } else { number(name, text) }
-}
-
-fn number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, String> {
-    text.parse().map_err(|_| format!("{name} is {}, not a whole number in range", shown(text)))
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
-//! Recordings: edges, CAN frames and serial bytes out of files, each with the time on the recording's own clock.
+//! Recordings: edges, CAN frames, serial bytes and looks at a chip out of files and into them, each with the time on the recording's own clock.
 //!
-//! In      an edges file (CSV `timestamp_ns,kind,seqno,line_seqno`), a candump log, or the raw bytes of a serial port.
+//! In      an edges file (CSV `timestamp_ns,kind,seqno,line_seqno`), a candump log, the bytes of a serial port, raw or with
+//!         their times, or looks at a chip.
 //! Out     one [`Item`] after another in order of time, or a [`BadLine`] for what could not be read; never both.
 //! Keeps   a line, for serial bytes a sentence: a recording of days needs no more memory than one of seconds.
 //!
-//! `t` is nanoseconds on the recording's clock: an edges file's own `timestamp_ns`, a candump log's seconds, and for
-//! serial bytes, which carry no time, the UTC of the RMC sentences among them.
+//! `t` is nanoseconds on the recording's clock: an edges file's own `timestamp_ns`, a candump log's seconds, and for raw
+//! serial bytes, which carry no time, the UTC of the RMC sentences among them. [`Writer`] writes what is read here.
 
 mod candump;
 mod edges;
 mod sentences;
+mod timed;
+mod write;
 
 use std::{
     fmt,
@@ -19,9 +22,13 @@ use std::{
 pub use candump::Candump;
 pub use edges::EdgesFile;
 pub use sentences::SerialFile;
+pub use timed::{BUS_HEADER, BYTES_MAX, BusFile, SERIAL_HEADER, TimedBytes};
+pub use write::Writer;
 
-use super::Frame;
-use crate::{clock::BootNs, sensor::Edge};
+use crate::{
+    clock::BootNs,
+    sensor::{Edge, Frame, shaft::Look},
+};
 
 /// A line longer than this is no line of ours: the longest of a candump log is 160 bytes.
 const LINE_BYTES_MAX: usize = 4096;
@@ -44,6 +51,8 @@ pub enum Input {
     Frame(Frame),
     /// Bytes of a serial port.
     Bytes(Vec<u8>),
+    /// A look at a chip.
+    Look(Look),
 }
 
 /// A line that could not be taken; reading goes on behind it.
@@ -140,6 +149,25 @@ impl<R> fmt::Debug for Lines<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lines").field("number", &self.number).finish_non_exhaustive()
     }
+}
+
+/// The first line that is no remark, without what editors put before it and between its fields.
+fn skip_remarks<R: BufRead>(lines: &mut Lines<R>) -> Result<String, RecordingError> {
+    loop {
+        match lines.next()? {
+            Some(Ok((_, text))) if text.starts_with('#') => {}
+            Some(Ok((_, text))) => {
+                let fields: Vec<&str> = text.trim_start_matches('\u{FEFF}').split(',').map(str::trim).collect();
+                return Ok(fields.join(","));
+            }
+            Some(Err(bad)) => return Err(RecordingError::NotOne(format!("line {bad}"))),
+            None => return Err(RecordingError::NotOne("empty: a recording begins with its header".into())),
+        }
+    }
+}
+
+fn number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| format!("{name} is {}, not a whole number in range", shown(text)))
 }
 
 /// Shows what was read, cut to a length that fits a message.

@@ -34,13 +34,18 @@ pub struct NmeaUtc {
 pub(super) struct BadField;
 
 /// Fastest believed, knots: civil receivers stop at 1000.
-const MAX_KNOTS: f64 = 2000.0;
+pub(super) const MAX_KNOTS: f64 = 2000.0;
 
 /// The fields of a sentence; `None` when it is not an RMC of a two-letter talker.
 pub(super) fn parse(text: &str) -> Option<Result<Rmc, BadField>> {
+    fields_of(text, "RMC").map(parse_fields)
+}
+
+/// What follows the name of a sentence of this kind, whoever talks.
+pub(super) fn fields_of<'a>(text: &'a str, kind: &str) -> Option<&'a str> {
     let (name, fields) = text.split_once(',')?;
     // Names that begin with P are makers' own sentences.
-    (name.len() == 5 && name.ends_with("RMC") && !name.starts_with('P')).then(|| parse_fields(fields))
+    (name.len() == 5 && name.ends_with(kind) && !name.starts_with('P')).then_some(fields)
 }
 
 fn parse_fields(fields: &str) -> Result<Rmc, BadField> {
@@ -60,7 +65,7 @@ fn parse_fields(fields: &str) -> Result<Rmc, BadField> {
 }
 
 /// Digits with at most one point. `f64`'s own parser would also take `inf`, `NaN`, signs and exponents.
-fn number(text: &str) -> Result<Option<f64>, BadField> {
+pub(super) fn number(text: &str) -> Result<Option<f64>, BadField> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -72,12 +77,12 @@ fn number(text: &str) -> Result<Option<f64>, BadField> {
     text.parse().map(Some).map_err(|_| BadField)
 }
 
-fn within(value: f64, limit: f64) -> Result<f64, BadField> {
+pub(super) fn within(value: f64, limit: f64) -> Result<f64, BadField> {
     if value <= limit { Ok(value) } else { Err(BadField) }
 }
 
 /// `ddmm.mmm`: degrees in `digits` digits, then minutes.
-fn angle(text: &str, digits: usize, limit: f64) -> Result<Option<f64>, BadField> {
+pub(super) fn angle(text: &str, digits: usize, limit: f64) -> Result<Option<f64>, BadField> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -89,7 +94,7 @@ fn angle(text: &str, digits: usize, limit: f64) -> Result<Option<f64>, BadField>
     within(degrees + minutes / 60.0, limit).map(Some)
 }
 
-fn position(lat: Option<f64>, ns: &str, lon: Option<f64>, ew: &str) -> Result<Option<(f64, f64)>, BadField> {
+pub(super) fn position(lat: Option<f64>, ns: &str, lon: Option<f64>, ew: &str) -> Result<Option<(f64, f64)>, BadField> {
     let (Some(lat), Some(lon)) = (lat, lon) else { return Ok(None) };
     let sign = |text, plus, minus| match text {
         _ if text == plus => Ok(1.0),

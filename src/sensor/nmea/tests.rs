@@ -143,11 +143,55 @@ fn position_and_course_come_beside_the_speed_when_asked_for() {
     assert!((values[1] - 41.574_970_204_8).abs() < 1e-9, "{values:?}");
     assert!((values[2] + 93.750_558_640_8).abs() < 1e-9, "{values:?}");
     assert_eq!(values[3], 92.308);
-    assert_eq!(nmea.channels().len(), 4);
+    assert_eq!(nmea.channels().len(), 5);
     assert_eq!(hear(&mut Nmea::new(Options::default()), 1000, FIRST).len(), 1);
     // A standing receiver's course is noise.
     let standing = signed("GPRMC,132820.60,A,4134.498,N,09345.033,W,0.1,92.3,180320,,,A");
     assert_eq!(hear(&mut every_sentence(), 1000, standing).len(), 3);
+}
+
+#[test]
+fn a_vtg_has_the_speed_that_a_valid_rmc_left_out_and_no_other() {
+    let vtg = || signed("GPVTG,230.5,T,229.1,M,5.6,N,10.4,K,A");
+    let without = signed("GPRMC,094737,A,5251.0093,N,00518.8170,E,,230.5,200818,1.4,E,A");
+    let mut nmea = every_sentence();
+    assert!(hear(&mut nmea, 900, vtg()).is_empty(), "no RMC before it");
+    assert_eq!(hear(&mut nmea, 1000, without)[0].value, Err(NoData::NotAvailable));
+    let out = hear(&mut nmea, 1500, vtg());
+    assert!((out[0].value.unwrap().value * 3.6 - 10.4).abs() < 1e-9, "{out:?}");
+    assert!(hear(&mut nmea, 1600, vtg()).is_empty(), "once a solution");
+    let mut nmea = every_sentence();
+    assert!(hear(&mut nmea, 1000, VOID)[0].value.is_err());
+    assert!(hear(&mut nmea, 1100, vtg()).is_empty(), "beside a void RMC it is none");
+    assert_eq!(hear(&mut nmea, 2000, FIRST).len(), 4);
+    assert!(hear(&mut nmea, 2100, vtg()).is_empty(), "the RMC has said it");
+}
+
+#[test]
+fn an_altitude_comes_with_the_place_of_a_valid_rmc() {
+    let gga = |quality: u8, metres: &str| {
+        signed(&format!("GPGGA,132820.60,4134.498,N,09345.035,W,{quality},12,0.9,{metres},M,-30.1,M,,"))
+    };
+    let mut nmea = every_sentence();
+    assert!(hear(&mut nmea, 900, gga(1, "301.5")).is_empty());
+    hear(&mut nmea, 1000, FIRST);
+    let out = hear(&mut nmea, 1100, gga(1, "-12.5"));
+    assert_eq!((out.len(), out[0].channel, out[0].value.unwrap().value), (1, 4, -12.5));
+    assert!(hear(&mut nmea, 1200, gga(1, "301.5")).is_empty(), "once a solution");
+    hear(&mut nmea, 2000, FIRST);
+    assert!(hear(&mut nmea, 2100, gga(0, "301.5")).is_empty(), "no fix");
+    assert!(hear(&mut Nmea::new(Options::default()), 1100, gga(1, "1.0")).is_empty());
+}
+
+#[test]
+fn a_wrong_baud_rate_is_told_apart_from_silence() {
+    let mut nmea = every_sentence();
+    assert_eq!(nmea.trouble(), None);
+    let mut out = Vec::new();
+    nmea.on_bytes(BootNs(0), &[0xF8, 0x80, 0x1E, 0x66].repeat(200), &mut out);
+    assert!(nmea.trouble().unwrap().contains("is `baud` right"));
+    hear(&mut nmea, 2000, FIRST);
+    assert_eq!(nmea.trouble(), None);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use self::{
     frame::{Framed, Framer},
     pvt::Pvt,
 };
-use super::{ChannelSpec, Counters, Reading, Sensor, Value, nmea::NmeaUtc, said::Said};
+use super::{ByteSensor, ChannelSpec, Counters, Reading, Sensor, Value, nmea::NmeaUtc, noise::Noise, said::Said};
 use crate::clock::BootNs;
 
 mod frame;
@@ -64,6 +64,7 @@ pub struct Ubx {
     options: Options,
     channels: Vec<ChannelSpec>,
     framer: Framer,
+    noise: Noise,
     said: Said,
     heard: Option<BootNs>,
     utc: Option<(BootNs, NmeaUtc)>,
@@ -86,6 +87,7 @@ impl Ubx {
             options,
             channels,
             framer: Framer::default(),
+            noise: Noise::default(),
             said: Said::new(options.report),
             heard: None,
             utc: None,
@@ -95,6 +97,7 @@ impl Ubx {
 
     /// Takes bytes as they come, however they are cut; `t` is when the first of them arrived.
     pub fn on_bytes(&mut self, t: BootNs, bytes: &[u8], out: &mut Vec<Reading>) {
+        self.noise.heard(bytes.len());
         for &byte in bytes {
             self.framer.push(t, byte);
             while let Some(framed) = self.framer.take() {
@@ -102,6 +105,7 @@ impl Ubx {
                     Framed::Refused => self.counters.rejected += 1,
                     Framed::Solution { at, payload } => {
                         self.counters.inputs += 1;
+                        self.noise.made_sense();
                         self.heed(at, &pvt::read(&payload), out);
                     }
                 }
@@ -168,6 +172,12 @@ fn reading(channel: usize, t: BootNs, value: f64, uncertainty: f64) -> Reading {
     Reading { channel, t, value: Ok(Value { value, uncertainty, quality: Quality::Good }) }
 }
 
+impl ByteSensor for Ubx {
+    fn on_bytes(&mut self, t: BootNs, bytes: &[u8], out: &mut Vec<Reading>) {
+        Ubx::on_bytes(self, t, bytes, out);
+    }
+}
+
 impl Sensor for Ubx {
     fn channels(&self) -> &[ChannelSpec] {
         &self.channels
@@ -186,6 +196,13 @@ impl Sensor for Ubx {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.noise.trouble(
+            "a UBX-NAV-PVT message; a receiver has to be told to send it",
+            "receivers speak at 9600, 38400 or 115200; USB takes any",
+        )
     }
 }
 

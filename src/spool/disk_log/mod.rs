@@ -7,7 +7,11 @@
 //! - `open`: entering the directory, and what is found there.
 //! - `read`: handing out, with losses in the place of what is missing.
 //! - `room`: the bounds, dropping, and getting along with a full disk.
+//! - `age`: the bound of age.
+//! - `lend`: numbers that are handed out before they are written, for [`super::lazy`].
 
+mod age;
+mod lend;
 mod open;
 mod read;
 mod room;
@@ -38,7 +42,7 @@ use super::{
 
 /// Bytes that may wait for a flush. sled's threads can wait for each other for ever beyond seven outstanding log
 /// writes; a flush at least this often has never hung.
-const FLUSH_BYTES: usize = 128 << 10;
+pub(super) const FLUSH_BYTES: usize = 128 << 10;
 /// How often the marks are written while things move: what a crash can make the hub see twice.
 const MARKS_EVERY: Duration = Duration::from_secs(10);
 /// Numbers reserved ahead of the durable ones, at least and at most: what damage at the end of the log can make it
@@ -60,6 +64,8 @@ struct Sealed {
     /// `None` when its summary is missing: counted when it is needed.
     tally: Option<Tally>,
     disk_bytes: u64,
+    /// Whether it was thinned, or could not be: thinning it again would free nothing.
+    thinned: bool,
 }
 
 pub(super) struct DiskLog {
@@ -77,6 +83,12 @@ pub(super) struct DiskLog {
     write: Option<Generation>,
     /// First number of the write generation.
     write_first: Seq,
+    /// Last number in it; one before its first while it is empty.
+    write_end: Seq,
+    /// When its first record was made, as boot and boot time, where that is known.
+    write_from: Option<When>,
+    /// The latest time in the log.
+    newest: Option<When>,
     /// What is in the write generation, where that was counted.
     write_tally: Option<Tally>,
     write_bytes: u64,
@@ -94,9 +106,18 @@ pub(super) struct DiskLog {
     other_bytes: u64,
     /// Damage has been told up to here.
     holes_told: Seq,
+    /// Last number that was handed out by this process.
+    handed: Seq,
+    /// Last number that may be handed out before it is written; see `lend`.
+    lent: Seq,
+    /// Why the flush in an append failed: that append was taken, the next call is refused.
+    failed: Option<String>,
     stats: Stats,
     notices: Vec<String>,
 }
+
+/// Boot and CLOCK_BOOTTIME ns in it.
+type When = (u32, u64);
 
 impl DiskLog {
     fn write(&self) -> Result<&Generation, DiskError> {
@@ -112,7 +133,11 @@ impl DiskLog {
     }
 
     fn oldest(&self) -> Seq {
-        let dropped = self.marks.marks.dropped.as_ref().map(|dropped| dropped.first);
+        if self.has_gap() {
+            // What is before the gap was confirmed with it.
+            return self.durable() + 1;
+        }
+        let dropped = self.marks.marks.gone().next().map(|(_, dropped)| dropped.first);
         dropped.unwrap_or_else(|| self.first_kept())
     }
 
@@ -129,6 +154,35 @@ impl DiskLog {
         }
         self.next += 1;
         self.stats.payload_bytes += bytes.len() as u64;
+    }
+
+    /// Takes records whose sizes were checked and whose room was asked for.
+    pub(super) fn take(&mut self, records: &[(Record, Vec<u8>)]) -> Result<Range<Seq>, StoreError> {
+        if let Some(why) = self.failed.take() {
+            return Err(StoreError::Failed(why));
+        }
+        let start = self.next;
+        for (record, bytes) in records {
+            self.take_in(record, bytes);
+            if self.outstanding() >= FLUSH_BYTES
+                && self.failed.is_none()
+                && let Err(StoreError::Failed(why)) = self.flush_waiting()
+            {
+                // The records are taken: who did this append again elsewhere would have them twice.
+                self.failed = Some(why);
+            }
+        }
+        Ok(start..self.next)
+    }
+
+    fn take_in(&mut self, record: &Record, bytes: &[u8]) {
+        self.push(bytes);
+        let mut tally = Tally::default();
+        tally.count(record, self.manifests.known());
+        if !matches!(record, Record::Loss(_)) {
+            self.newest = self.newest.max(tally.until);
+        }
+        self.waiting_tally.add(&tally);
     }
 
     fn close_chunk(&mut self) {
@@ -167,6 +221,8 @@ impl DiskLog {
     }
 
     fn try_flush(&mut self) -> Result<(), DiskError> {
+        self.close_gap()?;
+        self.give_up_aged()?;
         self.make_room(self.waiting_bytes as u64)?;
         let last = self.next - 1;
         if last > self.marks.marks.ceiling {
@@ -178,8 +234,10 @@ impl DiskLog {
         }
         write.flush()?;
         self.marks.marks.durable = last;
+        self.write_end = last;
         self.marks_dirty = true;
         self.write_bytes += self.waiting_bytes as u64;
+        self.write_from = self.write_from.or(self.waiting_tally.from);
         let flushed = std::mem::take(&mut self.waiting_tally);
         if let Some(tally) = &mut self.write_tally {
             tally.add(&flushed);
@@ -193,7 +251,9 @@ impl DiskLog {
     /// written anyway.
     fn save_marks_ahead_of(&mut self, last: Seq) -> Result<(), DiskError> {
         let since = last.saturating_sub(self.marked);
-        self.marks.marks.ceiling = last + (4 * since).clamp(RESERVE_MIN, RESERVE_MAX);
+        // What lies between is lost to the log's reader when the power goes while numbers are lent: no more than needed.
+        let ahead = if self.lends() { since } else { 4 * since };
+        self.marks.marks.ceiling = last.max(self.lent) + ahead.clamp(RESERVE_MIN, RESERVE_MAX);
         self.marked = last;
         self.save_marks()
     }
@@ -206,7 +266,7 @@ impl DiskLog {
     }
 
     fn roll_when_due(&mut self) -> Result<(), StoreError> {
-        if self.write_bytes < self.options.generation_bytes() {
+        if self.write_bytes < self.options.generation_bytes() && !self.spans_long() {
             return Ok(());
         }
         self.roll().or_else(|error| self.recover(error))
@@ -224,10 +284,17 @@ impl DiskLog {
         if let Some(old) = self.write.replace(climbed.generation) {
             self.push_sealed(old, summary);
         }
+        self.begin_generation(first);
+        Ok(())
+    }
+
+    /// Nothing is in the write generation yet.
+    fn begin_generation(&mut self, first: Seq) {
         self.write_first = first;
+        self.write_end = first - 1;
+        self.write_from = None;
         self.write_tally = Some(Tally::default());
         self.write_bytes = 0;
-        Ok(())
     }
 
     /// Takes a generation to the sealed ones. It stays a database where there is no room to make a plain file of it,
@@ -240,7 +307,7 @@ impl DiskLog {
             self.notices.push(format!("generation {first:016x} cannot be read as a whole: {why}"));
         }
         let disk_bytes = files::disk_bytes(&path);
-        self.sealed.push_back(Sealed { first, last: summary.last, tally: summary.tally, disk_bytes });
+        self.sealed.push_back(Sealed { first, last: summary.last, tally: summary.tally, disk_bytes, thinned: false });
     }
 
     /// Does something about an error so that the work can be tried again, or gives up.
@@ -257,7 +324,7 @@ impl DiskLog {
     fn reopen_write(&mut self, why: &str) -> Result<(), DiskError> {
         self.notices.push(format!("the write generation is opened again: {why}"));
         Generation::close(&mut self.write);
-        let climbed = Generation::open(&self.home, self.write_first, self.durable())?;
+        let climbed = Generation::open(&self.home, self.write_first, self.promised())?;
         self.notices.extend(climbed.finding);
         self.write = Some(climbed.generation);
         self.other_bytes = self.home.other_bytes();
@@ -280,16 +347,10 @@ impl Store for DiskLog {
 
     fn append(&mut self, records: &[(Record, Vec<u8>)]) -> Result<Range<Seq>, StoreError> {
         chunk::check_sizes(records)?;
-        self.admit(records)?;
-        let start = self.next;
-        for (record, bytes) in records {
-            self.push(bytes);
-            self.waiting_tally.count(record, self.manifests.known());
-            if self.outstanding() >= FLUSH_BYTES {
-                self.flush_waiting()?;
-            }
+        if let Some(told) = self.admit(records, self.outstanding())? {
+            self.take_in(&told, &record::encode(&told));
         }
-        Ok(start..self.next)
+        self.take(records)
     }
 
     fn flush(&mut self) -> Result<Seq, StoreError> {
@@ -333,7 +394,7 @@ impl Store for DiskLog {
     }
 
     fn tick(&mut self) -> Result<(), StoreError> {
-        if self.marks_dirty && self.marks_saved.elapsed() >= MARKS_EVERY {
+        if self.marks_dirty && self.marks_saved.elapsed() >= self.marks_every() {
             self.save_marks_ahead_of(self.durable()).or_else(|error| self.recover(error))?;
         }
         self.tend_ballast();
@@ -376,6 +437,7 @@ impl Store for DiskLog {
         self.flush_waiting()?;
         // The end is known exactly, so damage found at the next start passes over nothing that never was.
         self.marks.marks.ceiling = self.durable();
+        (self.lent, self.marks.marks.later.lent) = (0, false);
         self.save_marks().or_else(|error| self.recover(error))?;
         Generation::close(&mut self.reading);
         Generation::close(&mut self.write);

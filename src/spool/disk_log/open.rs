@@ -68,6 +68,9 @@ impl DiskLog {
             sealed: VecDeque::new(),
             write: None,
             write_first: 1,
+            write_end: 0,
+            write_from: None,
+            newest: None,
             write_tally: Some(Tally::default()),
             write_bytes: 0,
             reading: None,
@@ -79,6 +82,9 @@ impl DiskLog {
             refused: Tally::default(),
             other_bytes: 0,
             holes_told: 0,
+            handed: 0,
+            lent: 0,
+            failed: None,
             stats: Stats::default(),
             notices: Vec::new(),
         }
@@ -98,7 +104,7 @@ impl DiskLog {
                 DiskError::Damaged(what) => return Err(OpenError::Damaged { path: self.home.dir.clone(), what }),
             }
             self.home.drop_ballast();
-            if self.sealed.len() > 1 && self.options.when_full == super::super::WhenFull::DropOldest {
+            if self.sealed.len() > 1 && self.options.when_full != super::super::WhenFull::DropNewest {
                 let _full = self.drop_oldest();
             }
             match self.find(marks_lost, findings) {
@@ -128,7 +134,7 @@ impl DiskLog {
             // The last generation is never removed: where there is none, but once was, it was lost with its end.
             None => (self.oldest_promised(), self.marks.marks.ceiling > 0),
         };
-        let climbed = Generation::open(&self.home, first, self.durable())?;
+        let climbed = Generation::open(&self.home, first, self.promised())?;
         let damaged = climbed.finding.is_some() || missing;
         findings.extend(climbed.finding);
         let walked = climbed.walked;
@@ -148,13 +154,12 @@ impl DiskLog {
 
     /// Where the log begins when no generation is left.
     fn oldest_promised(&self) -> Seq {
-        let dropped = self.marks.marks.dropped.as_ref().map_or(0, |dropped| dropped.last);
-        self.confirmed().max(dropped) + 1
+        self.confirmed().max(self.marks.marks.gone_thru()) + 1
     }
 
     fn list_sealed(&mut self) -> Result<(), DiskError> {
         let firsts = self.home.generations()?;
-        let gone = self.marks.marks.dropped.as_ref().map_or(0, |dropped| dropped.last);
+        let gone = self.marks.marks.gone_thru();
         for (at, first) in firsts.iter().enumerate() {
             let next = firsts.get(at + 1);
             let summary =
@@ -172,6 +177,7 @@ impl DiskLog {
                 last,
                 tally: summary.and_then(|summary| summary.tally),
                 disk_bytes,
+                thinned: Generation::is_thinned(&self.home, *first),
             });
         }
         Ok(())
@@ -187,9 +193,12 @@ impl DiskLog {
         findings: &mut Vec<String>,
     ) -> Result<(), DiskError> {
         let found = walked.last.unwrap_or(write.first - 1);
-        let Marks { durable: promised, ceiling, .. } = self.marks.marks;
-        let hidden = damaged || walked.holes || found < promised;
-        self.write_first = write.first;
+        let Marks { durable: promised, ceiling, ref later, .. } = self.marks.marks;
+        let lent = later.lent;
+        let hidden = damaged || walked.holes || found < promised || lent;
+        self.begin_generation(write.first);
+        self.write_end = found;
+        self.write_from = self.first_time(&write);
         self.write = Some(write);
         // Counting would decode everything: it is done only if this generation ever has to be dropped.
         self.write_tally = walked.last.is_none().then(Tally::default);
@@ -200,30 +209,37 @@ impl DiskLog {
         if walked.holes {
             findings.push(format!("some of the records up to {found} cannot be read: losses stand in their place"));
         }
-        if hidden && found < ceiling {
+        // What is confirmed need not be here: with `lazy` it was never written.
+        let missing = found.max(self.confirmed()) + 1;
+        if hidden && missing <= ceiling {
+            let why = if lent { " with the memory they were kept in" } else { "" };
             findings
-                .push(format!("records {}..={ceiling} may have been lost: a loss stands in their place", found + 1));
+                .push(format!("records {missing}..={ceiling} may have been lost{why}: a loss stands in their place"));
         }
         if hidden && (found < ceiling || walked.holes) {
             self.roll_past(ceiling.max(found))?;
         }
+        self.marks.marks.later.lent = false;
         self.marks.marks.ceiling = self.marks.marks.ceiling.max(self.durable());
         self.marked = self.durable();
         self.marks.marks.confirmed = self.confirmed().min(self.durable());
-        self.save_marks()
+        self.save_marks()?;
+        while self.front_is_confirmed() {
+            self.remove_front()?;
+        }
+        Ok(())
     }
 
     /// Seals the write generation and begins the next behind `ceiling`, leaving a hole.
     fn roll_past(&mut self, ceiling: Seq) -> Result<(), DiskError> {
         let last = self.durable();
-        let summary = Summary { last, tally: self.write_tally.replace(Tally::default()) };
+        let summary = Summary { last, tally: self.write_tally.clone() };
         let climbed = Generation::open(&self.home, ceiling + 1, 0)?;
         if let Some(old) = self.write.replace(climbed.generation) {
             old.seal(&summary)?;
             self.push_sealed(old, summary);
         }
-        self.write_first = ceiling + 1;
-        self.write_bytes = 0;
+        self.begin_generation(ceiling + 1);
         self.marks.marks.durable = ceiling;
         self.next = ceiling + 1;
         Ok(())

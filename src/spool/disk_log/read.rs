@@ -41,15 +41,16 @@ impl DiskLog {
                 break;
             }
         }
+        self.handed = self.handed.max(gathering.next - 1);
         Ok(gathering.found)
     }
 
     /// Reads one chunk, or one hole; `false` when there is no room for more.
     fn read_on(&mut self, gathering: &mut Gathering) -> Result<bool, DiskError> {
         let seq = gathering.next;
-        if let Some(dropped) = self.marks.marks.dropped.as_ref().filter(|dropped| seq <= dropped.last) {
+        if let Some((reason, dropped)) = self.marks.marks.gone().find(|(_, dropped)| seq <= dropped.last) {
             let span = dropped.last - seq + 1;
-            let loss = dropped.tally.loss(LossReason::SpoolFullOldest, span);
+            let loss = dropped.tally.loss(reason, span);
             return Ok(gathering.take(span, &record::encode(&loss)));
         }
         let place = self.sealed.partition_point(|sealed| sealed.last < seq);
@@ -97,7 +98,7 @@ impl DiskLog {
         }
     }
 
-    fn open_for_reading(&mut self, first: Seq) -> Result<&Generation, DiskError> {
+    pub(super) fn open_for_reading(&mut self, first: Seq) -> Result<&Generation, DiskError> {
         if self.write.as_ref().is_some_and(|write| write.first == first) {
             return self.write();
         }

@@ -4,6 +4,7 @@ use super::{
     super::{marks::Dropped, options::WhenFull},
     *,
 };
+use speedwell_wire::LossReason;
 
 /// Disk that a flush may take beyond its own bytes: sled takes whole segments of 512 KiB, one for the change and one
 /// for a page that it writes anew.
@@ -46,35 +47,70 @@ impl DiskLog {
             if self.sealed.is_empty() {
                 break;
             }
+            if self.options.when_full == WhenFull::Thin && self.thin_one()? {
+                continue;
+            }
             self.drop_oldest()?;
         }
         Ok(())
     }
 
-    /// With `drop-newest`, refuses what does not fit, and tells of what was refused once there is room again.
-    pub(super) fn admit(&mut self, records: &[(Record, Vec<u8>)]) -> Result<(), StoreError> {
-        if self.options.when_full == WhenFull::DropOldest {
-            return Ok(());
+    /// Thins the oldest sealed generation that is not; `false` when there is none.
+    fn thin_one(&mut self) -> Result<bool, DiskError> {
+        // What is on its way stays as it is, so that a hub that has some of it misses nothing of the rest.
+        let from = self.confirmed().max(self.handed) + 1;
+        let Some(at) = self.sealed.iter().position(|sealed| !sealed.thinned && sealed.last >= from) else {
+            return Ok(false);
+        };
+        let first = self.sealed[at].first;
+        let _sees_the_generation = self.open_for_reading(first)?;
+        let Some(generation) = self.reading.take() else { return Ok(false) };
+        self.sealed[at].thinned = true;
+        match generation.thin(from, self.sealed[at].last, self.manifests.known()) {
+            Ok(Some(thinned)) => {
+                self.notices.push(format!(
+                    "the spool is full: the records {first}..={} were thinned to one sample a second, {} samples went",
+                    self.sealed[at].last, thinned.gone
+                ));
+                self.stats.thinned_samples += thinned.gone;
+                self.sealed[at].tally = thinned.tally;
+                self.sealed[at].disk_bytes = files::disk_bytes(&self.home.generation(first));
+            }
+            Ok(None) => {}
+            // There was no room to write it, or it cannot be read: it stays as it is, and goes as a whole in its turn.
+            Err(error) => self.notices.push(format!("the records from {first} on cannot be thinned: {error:?}")),
+        }
+        Ok(true)
+    }
+
+    /// With `drop-newest`, refuses what does not fit beside `outstanding` bytes. What was refused is told by a loss,
+    /// to be appended first, once there is room again.
+    pub(in crate::spool) fn admit(
+        &mut self,
+        records: &[(Record, Vec<u8>)],
+        outstanding: usize,
+    ) -> Result<Option<Record>, StoreError> {
+        if self.options.when_full != WhenFull::DropNewest {
+            return Ok(None);
         }
         let bytes: usize = records.iter().map(|(_, bytes)| bytes.len()).sum();
-        if !self.fits((self.outstanding() + bytes) as u64) {
+        if !self.fits((outstanding + bytes) as u64) {
             let known = self.manifests.known();
             records.iter().for_each(|(record, _)| self.refused.count(record, known));
             self.stats.lost_records += records.len() as u64;
             return Err(StoreError::Full { records: records.len() });
         }
-        if self.refused.records > 0 {
-            let refused = std::mem::take(&mut self.refused);
-            let loss = refused.loss_without_numbers();
-            let bytes = record::encode(&loss);
-            self.push(&bytes);
-            self.waiting_tally.count(&loss, self.manifests.known());
-        }
-        Ok(())
+        let refused = std::mem::take(&mut self.refused);
+        Ok((refused.records > 0).then(|| refused.loss_without_numbers(LossReason::SpoolFullNewest)))
+    }
+
+    /// The oldest generation goes for want of room; what was not confirmed of it becomes a loss.
+    pub(super) fn drop_oldest(&mut self) -> Result<(), DiskError> {
+        self.drop_front(LossReason::SpoolFullOldest)
     }
 
     /// The oldest generation goes; what was not confirmed of it becomes a loss.
-    pub(super) fn drop_oldest(&mut self) -> Result<(), DiskError> {
+    pub(super) fn drop_front(&mut self, reason: LossReason) -> Result<(), DiskError> {
         let Some(oldest) = self.sealed.front() else { return Ok(()) };
         let (first, last) = (oldest.first, oldest.last);
         let next = self.sealed.get(1).map_or(self.write_first, |next| next.first);
@@ -88,17 +124,24 @@ impl DiskLog {
             };
             tally.records = next - from;
             self.stats.lost_records += tally.records;
-            self.notices.push(format!("the spool is full: the oldest records {from}..={} were dropped", next - 1));
-            let dropped = &mut self.marks.marks.dropped;
-            let dropped = dropped.get_or_insert(Dropped { first: from, last: next - 1, tally: Tally::default() });
-            dropped.last = next - 1;
-            dropped.tally.add(&tally);
+            let dropped = Dropped { first: from, last: next - 1, tally };
+            let marks = &mut self.marks.marks;
+            if reason == LossReason::TooOld {
+                self.notices.push(format!("the records {from}..={} were too old and were given up", next - 1));
+                // What had to go for want of room before is older than these, so it is too old by now as well.
+                let before = [marks.later.aged.take(), marks.dropped.take()].into_iter().flatten();
+                marks.later.aged = before.chain([dropped]).reduce(|older, newer| older.and(&newer));
+            } else {
+                self.notices.push(format!("the spool is full: the oldest records {from}..={} were dropped", next - 1));
+                marks.dropped =
+                    marks.dropped.take().into_iter().chain([dropped]).reduce(|older, newer| older.and(&newer));
+            }
         }
         self.save_marks()?;
         self.remove_front()
     }
 
-    fn remove_front(&mut self) -> Result<(), DiskError> {
+    pub(super) fn remove_front(&mut self) -> Result<(), DiskError> {
         let Some(oldest) = self.sealed.front() else { return Ok(()) };
         let path = self.home.generation(oldest.first);
         if self
@@ -129,7 +172,7 @@ impl DiskLog {
     }
 
     /// Whether everything up to the second generation is confirmed: a hole behind the first belongs to it.
-    fn front_is_confirmed(&self) -> bool {
+    pub(super) fn front_is_confirmed(&self) -> bool {
         let next = self.sealed.get(1).map_or(self.write_first, |next| next.first);
         !self.sealed.is_empty() && next - 1 <= self.confirmed()
     }
@@ -137,14 +180,9 @@ impl DiskLog {
     /// A confirmation takes the front of a loss with it. The rest is counted in proportion.
     pub(super) fn trim_dropped(&mut self) {
         let confirmed = self.confirmed();
-        let Some(dropped) = &mut self.marks.marks.dropped else { return };
-        if dropped.last <= confirmed {
-            self.marks.marks.dropped = None;
-        } else if dropped.first <= confirmed {
-            let left = dropped.last - confirmed;
-            dropped.tally = dropped.tally.part(left);
-            dropped.first = confirmed + 1;
-        }
+        let marks = &mut self.marks.marks;
+        marks.later.aged = marks.later.aged.take().and_then(|dropped| dropped.behind(confirmed));
+        marks.dropped = marks.dropped.take().and_then(|dropped| dropped.behind(confirmed));
     }
 
     /// The file system refused. sled answers nothing any more after that, so the write generation is opened again,
@@ -155,11 +193,12 @@ impl DiskLog {
         let mut drop_one = !self.home.drop_ballast();
         self.other_bytes = self.home.other_bytes();
         loop {
-            if drop_one && self.options.when_full == WhenFull::DropOldest {
+            let may_drop = self.options.when_full != WhenFull::DropNewest;
+            if drop_one && may_drop {
                 self.drop_oldest()?;
             }
-            let had_more = !self.sealed.is_empty() && self.options.when_full == WhenFull::DropOldest;
-            match Generation::open(&self.home, self.write_first, self.durable()) {
+            let had_more = !self.sealed.is_empty() && may_drop;
+            match Generation::open(&self.home, self.write_first, self.promised()) {
                 Ok(climbed) => {
                     self.notices.extend(climbed.finding);
                     self.write = Some(climbed.generation);

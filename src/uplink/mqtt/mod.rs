@@ -5,27 +5,27 @@
 //! loop with a clean session, made for one TCP connection and thrown away with it; what was in flight is read from the
 //! log again. A task of its own polls the event loop, because a poll that is cancelled half-way can lose a packet it
 //! has already counted as sent, and because its flush time-out runs only while it is polled.
+//!
+//! rumqttc has a client of its own for each version of MQTT. [`three`] and [`five`] make of either what a [`Connection`]
+//! needs; 3.1.1 is the default, because its client needs less memory and bounds how long a flush may take.
+
+mod five;
+mod three;
 
 use std::{
     collections::{HashMap, VecDeque},
     error::Error as StdError,
+    future::Future,
     io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Outgoing,
-    Packet, QoS, StateError, SubscribeReasonCode, TlsConfiguration, Transport,
-};
+use rumqttc::{NetworkOptions, TlsConfiguration, Transport};
 use tokio::{sync::mpsc, task::AbortHandle, time::timeout};
 use tokio_rustls::rustls;
 
-use super::{
-    Options, Password,
-    fault::{Fault, Refusal},
-    session, tls,
-};
+use super::{Options, Password, Version, fault::Fault, session, tls};
 
 /// rumqttc's window of packet ids. Twice what the uplink ever has unacknowledged (batches, manifests, status), so that
 /// an id that is still out is never used again: rumqttc stops for ever on such a collision.
@@ -104,7 +104,9 @@ type Submitted = Arc<Mutex<VecDeque<Mark>>>;
 /// One connection, from CONNACK on.
 #[derive(Debug)]
 pub struct Connection {
-    client: AsyncClient,
+    client: Client,
+    /// The largest payload the broker says it takes; MQTT 3.1.1 has no word for it.
+    max_payload: Option<usize>,
     submitted: Submitted,
     happenings: mpsc::Receiver<Result<Happening, Fault>>,
     task: AbortHandle,
@@ -114,38 +116,48 @@ pub struct Connection {
 impl Connection {
     /// Connects and waits until the broker accepts.
     pub async fn open(options: &Options, client_id: &str, will: Option<Will>) -> Result<Self, Fault> {
-        let (mqtt, network) = (mqtt_options(options, client_id, will)?, network_options(options));
-        let (client, mut event_loop) = AsyncClient::new(mqtt, QUEUE);
-        event_loop.set_network_options(network);
-        let limit = options.times.connect;
-        let timed_out = || Fault::TimedOut { host: options.host.clone(), port: options.port, after: limit };
-        match timeout(limit, event_loop.poll()).await.map_err(|_| timed_out())? {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {}
-            Ok(other) => return Err(Fault::Broken { cause: format!("{other:?} before CONNACK") }),
-            Err(ConnectionError::NetworkTimeout) => return Err(timed_out()),
-            Err(error) => return Err(explain_connect(&error, options)),
+        match options.version {
+            Version::Three => {
+                let (client, events) = three::connect(options, client_id, will).await?;
+                Ok(Self::over(Client::Three(client), events, None, options, client_id))
+            }
+            Version::Five => {
+                let (client, events, max_packet) = five::connect(options, client_id, will).await?;
+                let max_payload = max_packet.map(|bytes| bytes.saturating_sub(PACKET_OVERHEAD));
+                Ok(Self::over(Client::Five(client), events, max_payload, options, client_id))
+            }
         }
+    }
+
+    /// A connection that the broker has accepted.
+    fn over(client: Client, events: impl Events, max_payload: Option<usize>, options: &Options, id: &str) -> Self {
         let submitted = Submitted::default();
         let aside = Arc::new(Mutex::new(0));
         let (tx, happenings) = mpsc::channel(HAPPENINGS);
         let poller = Poller {
-            event_loop,
+            events,
             submitted: submitted.clone(),
             aside: aside.clone(),
             by_id: HashMap::new(),
             since: Instant::now(),
             stable: options.times.stable,
             // A healthy loop says something at least each keep-alive, if only that it pinged.
-            watchdog: options.keep_alive.mul_f64(1.5) + limit,
-            id: client_id.to_owned(),
+            watchdog: options.keep_alive.mul_f64(1.5) + options.times.connect,
+            keep_alive: options.keep_alive,
+            id: id.to_owned(),
         };
         let task = tokio::spawn(poller.run(tx)).abort_handle();
-        Ok(Self { client, submitted, happenings, task, aside })
+        Self { client, max_payload, submitted, happenings, task, aside }
+    }
+
+    /// The largest payload that fits a packet of this connection, where the broker has told a limit.
+    pub fn max_payload(&self) -> Option<usize> {
+        self.max_payload
     }
 
     /// Subscribes with QoS 1.
     pub fn subscribe(&self, topic: &str) -> Result<(), Busy> {
-        self.client.try_subscribe(topic, QoS::AtLeastOnce).map_err(|_| Busy)
+        self.client.try_subscribe(topic)
     }
 
     /// Publishes a batch; [`Happening::Acked`] tells when the broker has it.
@@ -176,7 +188,7 @@ impl Connection {
     /// Takes leave: what is submitted is written, then DISCONNECT, so that the broker does not publish the will.
     pub async fn close(mut self, within: Duration) {
         let leave = async {
-            if self.client.disconnect().await.is_ok() {
+            if self.client.disconnect().await {
                 while self.next().await.is_ok() {}
             }
         };
@@ -185,13 +197,90 @@ impl Connection {
     }
 
     fn submit(&self, topic: &str, how: How, payload: Vec<u8>, mark: Mark) -> Result<(), Busy> {
-        let qos = if how == How::Once { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         // The lock is held over both, so that the order of marks is the order of publishes.
         let mut submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
-        self.client.try_publish(topic, qos, how == How::Retained, payload).map_err(|_| Busy)?;
+        self.client.try_publish(topic, how, payload)?;
         submitted.push_back(mark);
         Ok(())
     }
+}
+
+/// A client of either version.
+#[derive(Debug)]
+enum Client {
+    Three(rumqttc::AsyncClient),
+    Five(rumqttc::v5::AsyncClient),
+}
+
+impl Client {
+    fn try_publish(&self, topic: &str, how: How, payload: Vec<u8>) -> Result<(), Busy> {
+        let (acknowledged, retain) = (how != How::Once, how == How::Retained);
+        match self {
+            Client::Three(client) => {
+                let qos = if acknowledged { rumqttc::QoS::AtLeastOnce } else { rumqttc::QoS::AtMostOnce };
+                client.try_publish(topic, qos, retain, payload).map_err(|_| Busy)
+            }
+            Client::Five(client) => {
+                let qos = if acknowledged { five::QoS::AtLeastOnce } else { five::QoS::AtMostOnce };
+                client.try_publish(topic, qos, retain, payload).map_err(|_| Busy)
+            }
+        }
+    }
+
+    fn try_subscribe(&self, topic: &str) -> Result<(), Busy> {
+        match self {
+            Client::Three(client) => client.try_subscribe(topic, rumqttc::QoS::AtLeastOnce).map_err(|_| Busy),
+            Client::Five(client) => client.try_subscribe(topic, five::QoS::AtLeastOnce).map_err(|_| Busy),
+        }
+    }
+
+    /// Whether the wish to leave was taken.
+    async fn disconnect(&self) -> bool {
+        match self {
+            Client::Three(client) => client.disconnect().await.is_ok(),
+            Client::Five(client) => client.disconnect().await.is_ok(),
+        }
+    }
+}
+
+/// What an event loop says, whatever the version.
+enum Heard {
+    /// A publish was written under this packet id.
+    Sent(u16),
+    /// The broker has the publish with this packet id.
+    Acked(u16),
+    /// The broker answered the publish with this packet id with a refusal, in words.
+    Refused(u16, &'static str),
+    /// A subscription stands, or was refused.
+    Subscribed(bool),
+    /// A message came in.
+    Message { topic: String, payload: Vec<u8> },
+    /// What matters to nobody here.
+    Nothing,
+}
+
+/// How a connection that stood came to its end.
+enum Ended {
+    /// What was to be written did not leave in time.
+    Stuck,
+    /// A ping stayed unanswered.
+    Unanswered,
+    /// The far end closed it without a word.
+    Closed { cause: String },
+    /// The broker says that another client with the same id has come.
+    TakenOver,
+    /// The broker says why it ends it.
+    Dismissed { why: String },
+    /// A packet is larger than the broker takes.
+    TooLarge { bytes: u32, limit: u32 },
+    /// Anything else.
+    Broken { cause: String },
+}
+
+/// The event loop of one connection.
+trait Events: Send + 'static {
+    /// Waits for the next event.
+    fn next(&mut self) -> impl Future<Output = Result<Heard, Ended>> + Send;
 }
 
 impl Drop for Connection {
@@ -201,23 +290,24 @@ impl Drop for Connection {
 }
 
 /// Polls the event loop and tells what matters.
-struct Poller {
-    event_loop: EventLoop,
+struct Poller<E> {
+    events: E,
     submitted: Submitted,
     aside: Arc<Mutex<usize>>,
     by_id: HashMap<u16, Mark>,
     since: Instant,
     stable: Duration,
     watchdog: Duration,
+    keep_alive: Duration,
     id: String,
 }
 
-impl Poller {
+impl<E: Events> Poller<E> {
     async fn run(mut self, tx: mpsc::Sender<Result<Happening, Fault>>) {
         loop {
-            let happening = match timeout(self.watchdog, self.event_loop.poll()).await {
-                Ok(Ok(event)) => self.understand(event).transpose(),
-                Ok(Err(error)) => Some(Err(self.explain(&error))),
+            let happening = match timeout(self.watchdog, self.events.next()).await {
+                Ok(Ok(heard)) => self.understand(heard).transpose(),
+                Ok(Err(ended)) => Some(Err(self.explain(ended))),
                 Err(_) => Some(Err(Fault::Silent { after: self.watchdog })),
             };
             let Some(happening) = happening else { continue };
@@ -229,24 +319,25 @@ impl Poller {
         }
     }
 
-    fn understand(&mut self, event: Event) -> Result<Option<Happening>, Fault> {
-        match event {
-            Event::Outgoing(Outgoing::Publish(id)) => {
+    fn understand(&mut self, heard: Heard) -> Result<Option<Happening>, Fault> {
+        match heard {
+            Heard::Sent(id) => {
                 let mark = self.submitted.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 if let Some(mark) = mark.filter(|mark| *mark != Mark::Unacknowledged) {
                     self.by_id.insert(id, mark);
                 }
                 Ok(None)
             }
-            Event::Incoming(Packet::PubAck(ack)) => Ok(self.acked(ack.pkid)),
-            Event::Incoming(Packet::SubAck(ack)) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {
-                Err(Fault::NoSubscription)
-            }
-            Event::Incoming(Packet::SubAck(_)) => Ok(Some(Happening::Subscribed)),
-            Event::Incoming(Packet::Publish(message)) => {
-                Ok(Some(Happening::Message { topic: message.topic, payload: message.payload.to_vec() }))
-            }
-            _ => Ok(None),
+            Heard::Acked(id) => Ok(self.acked(id)),
+            // It is no use to go on: what is behind it would be refused too, and the log is in order.
+            Heard::Refused(id, why) => match self.by_id.remove(&id) {
+                Some(Mark::Batch(_)) => Err(Fault::NotTaken { what: "a batch", why }),
+                _ => Err(Fault::NotTaken { what: "a status or a list of channels", why }),
+            },
+            Heard::Subscribed(true) => Ok(Some(Happening::Subscribed)),
+            Heard::Subscribed(false) => Err(Fault::NoSubscription),
+            Heard::Message { topic, payload } => Ok(Some(Happening::Message { topic, payload })),
+            Heard::Nothing => Ok(None),
         }
     }
 
@@ -262,40 +353,37 @@ impl Poller {
         }
     }
 
-    fn explain(&self, error: &ConnectionError) -> Fault {
+    fn explain(&self, ended: Ended) -> Fault {
         let held = self.since.elapsed();
-        match error {
-            ConnectionError::FlushTimeout => Fault::Broken { cause: "the broker takes no more data".into() },
-            ConnectionError::MqttState(StateError::AwaitPingResp) => {
-                Fault::Silent { after: self.event_loop.mqtt_options.keep_alive() }
-            }
-            error if closed_by_peer(error) && held < self.stable => Fault::Kicked { id: self.id.clone(), after: held },
-            error => Fault::Broken { cause: innermost(error) },
+        match ended {
+            Ended::Stuck => Fault::Broken { cause: "the broker takes no more data".into() },
+            Ended::Unanswered => Fault::Silent { after: self.keep_alive },
+            Ended::Closed { .. } if held < self.stable => Fault::Kicked { id: self.id.clone(), after: held },
+            Ended::TakenOver => Fault::TakenOver { id: self.id.clone() },
+            Ended::Dismissed { why } => Fault::Dismissed { why },
+            Ended::TooLarge { bytes, limit } => Fault::TooLarge { bytes, limit },
+            Ended::Closed { cause } | Ended::Broken { cause } => Fault::Broken { cause },
         }
     }
 }
 
-fn mqtt_options(options: &Options, client_id: &str, will: Option<Will>) -> Result<MqttOptions, Fault> {
-    let mut mqtt = MqttOptions::new(client_id, &options.host, options.port);
-    // rumqttc panics below one second; the broker counts whole seconds.
-    mqtt.set_keep_alive(Duration::from_secs(options.keep_alive.as_secs().clamp(1, u64::from(u16::MAX))));
-    mqtt.set_clean_session(true);
-    mqtt.set_inflight(INFLIGHT);
-    mqtt.set_max_packet_size(MAX_INCOMING, options.max_packet + PACKET_OVERHEAD);
-    if let Some(user) = &options.user {
-        mqtt.set_credentials(user, password(options.password.as_ref())?);
+/// How the broker is dialled.
+fn transport(options: &Options) -> Result<Option<Transport>, Fault> {
+    let Some(tls) = &options.tls else { return Ok(None) };
+    if options.host.starts_with('[') {
+        let told = "a bare IPv6 address cannot be dialled with TLS: give it a name in DNS or /etc/hosts";
+        return Err(Fault::Options(told.into()));
     }
-    if let Some(will) = will {
-        mqtt.set_last_will(LastWill::new(will.topic, will.payload, QoS::AtLeastOnce, true));
-    }
-    if let Some(tls) = &options.tls {
-        if options.host.starts_with('[') {
-            let told = "a bare IPv6 address cannot be dialled with TLS: give it a name in DNS or /etc/hosts";
-            return Err(Fault::Options(told.into()));
-        }
-        mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls::client_config(tls)?)));
-    }
-    Ok(mqtt)
+    Ok(Some(Transport::tls_with_config(TlsConfiguration::Rustls(tls::client_config(tls)?))))
+}
+
+/// Whole seconds, which is what the broker counts, and no fewer than the client takes.
+fn keep_alive(options: &Options, least_s: u64) -> Duration {
+    Duration::from_secs(options.keep_alive.as_secs().clamp(least_s, u64::from(u16::MAX)))
+}
+
+fn timed_out(options: &Options) -> Fault {
+    Fault::TimedOut { host: options.host.clone(), port: options.port, after: options.times.connect }
 }
 
 fn network_options(options: &Options) -> NetworkOptions {
@@ -321,35 +409,21 @@ fn password(password: Option<&Password>) -> Result<String, Fault> {
     }
 }
 
-fn explain_connect(error: &ConnectionError, options: &Options) -> Fault {
+/// Why there is no connection, by the error of either version's client. Its own refusals are told before.
+fn unreachable(error: &(dyn StdError + 'static), closed: bool, options: &Options) -> Fault {
     let (host, port) = (options.host.clone(), options.port);
     if let (Some(error), Some(tls)) = (rustls_error(error), &options.tls) {
         return tls::explain(error, &host, port, tls);
     }
-    match error {
-        ConnectionError::ConnectionRefused(code) => match refusal(*code) {
-            Some(refusal) => Fault::Refused { host, port, refusal },
-            None => Fault::Broken { cause: "refused with the code of success".into() },
-        },
-        ConnectionError::Io(cause) if is_resolver(cause) => Fault::Unresolved { host, cause: cause.to_string() },
-        error if closed_by_peer(error) => {
-            let speaks = if options.tls.is_some() { "does it speak TLS?" } else { "does it want TLS (mqtts://)?" };
-            let cause = format!("it closed the connection before accepting it; {speaks}");
-            Fault::Unreachable { host, port, cause }
-        }
-        error => Fault::Unreachable { host, port, cause: innermost(error) },
+    if let Some(cause) = chain(error).find_map(|e| e.downcast_ref::<io::Error>()).filter(|cause| is_resolver(cause)) {
+        return Fault::Unresolved { host, cause: cause.to_string() };
     }
-}
-
-fn refusal(code: ConnectReturnCode) -> Option<Refusal> {
-    match code {
-        ConnectReturnCode::Success => None,
-        ConnectReturnCode::RefusedProtocolVersion => Some(Refusal::Protocol),
-        ConnectReturnCode::BadClientId => Some(Refusal::ClientId),
-        ConnectReturnCode::ServiceUnavailable => Some(Refusal::Unavailable),
-        ConnectReturnCode::BadUserNamePassword => Some(Refusal::Credentials),
-        ConnectReturnCode::NotAuthorized => Some(Refusal::NotAuthorised),
+    if closed || closed_by_peer(error) {
+        let speaks = if options.tls.is_some() { "does it speak TLS?" } else { "does it want TLS (mqtts://)?" };
+        let cause = format!("it closed the connection before accepting it; {speaks}");
+        return Fault::Unreachable { host, port, cause };
     }
+    Fault::Unreachable { host, port, cause: innermost(error) }
 }
 
 /// getaddrinfo's errors have no kernel number and no kind of their own; the standard library words them so.
@@ -357,10 +431,7 @@ fn is_resolver(error: &io::Error) -> bool {
     error.raw_os_error().is_none() && error.to_string().contains("lookup")
 }
 
-fn closed_by_peer(error: &ConnectionError) -> bool {
-    if matches!(error, ConnectionError::MqttState(StateError::ConnectionAborted)) {
-        return true;
-    }
+fn closed_by_peer(error: &(dyn StdError + 'static)) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let kind = chain(error).find_map(|e| e.downcast_ref::<io::Error>()).map(io::Error::kind);
     matches!(kind, Some(BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof))

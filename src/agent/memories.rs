@@ -1,0 +1,88 @@
+//! What sensors keep over a restart: a file each in the state directory, `sensors/NAME.memory`.
+//!
+//! Only the sensor understands the bytes. A file is written beside the old one, synced and renamed, so that a cut leaves
+//! the old one or the new one. One that its sensor does not understand is set aside and told, never a reason not to
+//! measure.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Largest memory: a table of 512 teeth has 2 KiB.
+const MEMORY_MAX: u64 = 64 * 1024;
+
+/// How often a memory that has changed is written. A kill takes so much of the odometer at most; an SD card is spared.
+pub(super) const KEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// Where a sensor's memory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MemoryFile {
+    path: PathBuf,
+}
+
+impl MemoryFile {
+    /// Of this sensor; its name has only letters, digits and hyphens.
+    pub(super) fn of(state_directory: &Path, sensor: &str) -> Self {
+        Self { path: state_directory.join("sensors").join(format!("{sensor}.memory")) }
+    }
+
+    /// The bytes; `None` when nothing was kept.
+    pub(super) fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = Vec::new();
+        // One byte more than there may be, so that a larger one is seen to be damaged.
+        file.take(MEMORY_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Keeps the bytes.
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let fresh = self.path.with_extension("new");
+        let mut file = File::create(&fresh)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&fresh, &self.path)?;
+        File::open(folder)?.sync_all()
+    }
+
+    /// Sets aside what its sensor does not understand; says where it is now.
+    pub(super) fn set_aside(&self) -> io::Result<PathBuf> {
+        let aside = self.path.with_extension("damaged");
+        fs::rename(&self.path, &aside)?;
+        Ok(aside)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_back_and_what_is_set_aside_is_gone() {
+        let there = tempfile::tempdir().unwrap();
+        let memory = MemoryFile::of(there.path(), "front-wheel");
+        assert_eq!(memory.read().unwrap(), None);
+        memory.write(b"first").unwrap();
+        memory.write(b"second").unwrap();
+        assert_eq!(memory.read().unwrap().as_deref(), Some(&b"second"[..]));
+        assert!(memory.set_aside().unwrap().ends_with("sensors/front-wheel.damaged"));
+        assert_eq!(memory.read().unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_not_read_to_its_end() {
+        let there = tempfile::tempdir().unwrap();
+        let memory = MemoryFile::of(there.path(), "w");
+        memory.write(&vec![0; 200_000]).unwrap();
+        assert_eq!(memory.read().unwrap().map(|bytes| bytes.len() as u64), Some(MEMORY_MAX + 1));
+    }
+}
