@@ -306,7 +306,10 @@ async fn serial(
         match tokio::time::timeout(wait, port.read(&mut buffer)).await {
             Ok(chunk) => {
                 let chunk = chunk?;
-                sensor.on_bytes(chunk.t, &buffer[..chunk.len], &mut readings);
+                // One read brings several sentences when the agent was held up. Each has the time of its own place on
+                // the line: with one time for all, those after the first would be passed over as not later than it.
+                let bytes = buffer[..chunk.len].chunks(1).zip(0..);
+                bytes.for_each(|(byte, at)| sensor.on_bytes(chunk.t + settings.line_time(at), byte, &mut readings));
             }
             Err(_elapsed) => {}
         }

@@ -128,6 +128,11 @@ pub enum Parity {
 }
 
 impl LineSettings {
+    /// How long the line takes for so many bytes.
+    pub fn line_time(&self, bytes: usize) -> Duration {
+        line_time(bytes, self.baud)
+    }
+
     /// Eight bits, no parity, one stop bit: what receivers and most devices speak.
     pub fn at(baud: u32) -> Self {
         Self { baud, parity: Parity::None, two_stop_bits: false, rs485: false }
@@ -270,8 +275,12 @@ fn told_of_timeout() -> io::Error {
 
 /// `t_read - 10·n/baud`.
 fn first_byte(read: BootNs, bytes: usize, baud: u32) -> BootNs {
-    let line_ns = bytes as u64 * BITS_A_BYTE * 1_000_000_000 / u64::from(baud.max(1));
-    BootNs(read.0.saturating_sub(line_ns))
+    BootNs(read.0.saturating_sub(line_time(bytes, baud).as_nanos() as u64))
+}
+
+/// `10·n/baud`.
+fn line_time(bytes: usize, baud: u32) -> Duration {
+    Duration::from_nanos(bytes as u64 * BITS_A_BYTE * 1_000_000_000 / u64::from(baud.max(1)))
 }
 
 fn told(path: &Path, doing: &'static str, cause: &io::Error) -> SerialError {

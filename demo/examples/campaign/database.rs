@@ -52,17 +52,20 @@ pub(crate) fn read(path: &Path) -> Result<Contents, Error> {
     // One moment of it.
     let db = db.transaction()?;
     let mut contents = Contents { stored: stored(&db)?, ..Contents::default() };
-    let holes = "SELECT log, seq, seq + span - 1, 1, samples FROM losses UNION ALL SELECT log, first, last, 0, 0 FROM gaps";
+    let holes =
+        "SELECT log, seq, seq + span - 1, 1, samples FROM losses UNION ALL SELECT log, first, last, 0, 0 FROM gaps";
     contents.holes = all(&db, holes, |row| {
         let (log, by_gateway) = (row.get(0)?, row.get(3)?);
         Ok(Hole { log, first: number(row, 1)?, last: number(row, 2)?, by_gateway, samples: number(row, 4)? })
     })?;
-    let fixes = "SELECT log, boot, boot_ns, utc_ns, uncertainty_ns, rate_ppb, source FROM clock_fixes ORDER BY log, seq";
+    let fixes =
+        "SELECT log, boot, boot_ns, utc_ns, uncertainty_ns, rate_ppb, source FROM clock_fixes ORDER BY log, seq";
     for (log, fix) in all(&db, fixes, |row| Ok((row.get(0)?, fix(row)?)))? {
         contents.fixes.entry((log, fix.boot)).or_default().push(fix);
     }
     contents.rejected = all(&db, "SELECT source || ': ' || reason FROM rejected", |row| row.get(0))?;
-    contents.ledger = all(&db, "SELECT id, thru FROM ledger", |row| Ok((row.get(0)?, number(row, 1)?)))?.into_iter().collect();
+    contents.ledger =
+        all(&db, "SELECT id, thru FROM ledger", |row| Ok((row.get(0)?, number(row, 1)?)))?.into_iter().collect();
     Ok(contents)
 }
 
@@ -76,9 +79,8 @@ fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 
 fn fix(row: &Row<'_>) -> rusqlite::Result<ClockFix> {
     let source: String = row.get(6)?;
-    let source = serde_json::from_value(source.into()).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(6, rusqlite::types::Type::Text, Box::new(error))
-    })?;
+    let source = serde_json::from_value(source.into())
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(6, rusqlite::types::Type::Text, Box::new(error)))?;
     Ok(ClockFix {
         boot: row.get(1)?,
         boot_ns: number(row, 2)?,
@@ -112,8 +114,13 @@ fn stored(db: &Connection) -> Result<Vec<Stored>, Error> {
                 record.entry(at).or_default().push((channel.quantity, sample.value));
             }
         }
-        stored.extend(record.into_iter().map(|((t_ns, sensor), values)| {
-            Stored { log, seq, boot, sensor: sensor.to_owned(), t_ns, values }
+        stored.extend(record.into_iter().map(|((t_ns, sensor), values)| Stored {
+            log,
+            seq,
+            boot,
+            sensor: sensor.to_owned(),
+            t_ns,
+            values,
         }));
     }
     Ok(stored)

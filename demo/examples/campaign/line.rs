@@ -24,6 +24,8 @@ const PIECE: usize = 2048;
 struct Weather {
     refused: bool,
     silent: bool,
+    /// What the broker says is swallowed: the client hears nothing more on this connection.
+    muted: bool,
     latency: Duration,
     /// Bytes a second; 0 is as fast as it goes.
     rate: u64,
@@ -69,6 +71,15 @@ impl Line {
     /// Nothing comes through, and nobody is told.
     pub(crate) fn silence(&self) {
         self.weather().silent = true;
+    }
+
+    /// What the broker says comes no more; what is said to it does.
+    pub(crate) fn mute(&self, muted: bool) {
+        let mut weather = self.weather();
+        weather.muted = muted;
+        if !muted {
+            weather.first_alive = u64::MAX;
+        }
     }
 
     /// The connection that carries the next `bytes` bytes is cut behind them.
@@ -131,10 +142,10 @@ fn join(
     over: &Arc<AtomicBool>,
 ) -> io::Result<()> {
     near.set_nonblocking(false)?;
-    for (from, to) in [(near.try_clone()?, far.try_clone()?), (far, near)] {
+    for (from, to, down) in [(near.try_clone()?, far.try_clone()?, false), (far, near, true)] {
         let (weather, over) = (weather.clone(), over.clone());
         thread::Builder::new().name("line".into()).spawn(move || {
-            let _ = carry(&from, &to, number, &weather, &over);
+            let _ = carry(&from, &to, (number, down), &weather, &over);
             let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
         })?;
     }
@@ -144,7 +155,7 @@ fn join(
 fn carry(
     mut from: &TcpStream,
     mut to: &TcpStream,
-    number: u64,
+    (number, down): (u64, bool),
     weather: &Mutex<Weather>,
     over: &AtomicBool,
 ) -> io::Result<()> {
@@ -155,7 +166,7 @@ fn carry(
         if over.load(Ordering::Relaxed) || number < now.first_alive {
             return Ok(());
         }
-        if now.silent {
+        if now.silent || (down && now.muted) {
             thread::sleep(LOOK);
             continue;
         }

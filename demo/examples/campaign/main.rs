@@ -46,9 +46,9 @@ use crate::{
 };
 
 /// The short form fits into three minutes on two busy cores.
-const SHORT: Size = Size { faults: 92, alone: 0, mixed: 12 };
+const SHORT: Size = Size { faults: 92, alone: 0, mixed: 12, behind_every: usize::MAX };
 /// The full form: each kind in a round of its own, then many rounds of many kinds.
-const FULL: Size = Size { faults: 1000, alone: 5, mixed: 25 };
+const FULL: Size = Size { faults: 1000, alone: 5, mixed: 25, behind_every: 8 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Form {
@@ -157,7 +157,9 @@ fn run_all(plan: &[Round], lanes: usize, folder: &Path, tools: &Tools) -> Vec<Op
     let (began, total) = (Instant::now(), count(plan));
     let outcomes: Mutex<Vec<Option<Result<Outcome, String>>>> = Mutex::new(plan.iter().map(|_| None).collect());
     let lane = || {
-        while let Some((at, round)) = plan.get_key_value(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(round) = plan.get(at) else { return };
             let tell = |what: &str| {
                 let n = struck.load(Ordering::Relaxed);
                 println!("{:6.1} s  {n:4}/{total}  round {:<3} {what}", began.elapsed().as_secs_f64(), round.number);
@@ -188,17 +190,6 @@ fn run_all(plan: &[Round], lanes: usize, folder: &Path, tools: &Tools) -> Vec<Op
         }
     });
     outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Plan and place of a round.
-trait Numbered {
-    fn get_key_value(&self, at: usize) -> Option<(usize, &Round)>;
-}
-
-impl Numbered for [Round] {
-    fn get_key_value(&self, at: usize) -> Option<(usize, &Round)> {
-        self.get(at).map(|round| (at, round))
-    }
 }
 
 fn verdict(outcome: &Outcome) -> String {
@@ -266,11 +257,17 @@ fn report(plan: &[Round], outcomes: &[Option<Result<Outcome, String>>], took: Du
         for (how, (times, told)) in &judgement.wrong {
             let first = told.join("\n      ");
             let words = how.words();
-            troubles.push(format!("round {}: {times} {words}\n      {first}\n      see {}", round.number, outcome.folder.display()));
+            troubles.push(format!(
+                "round {}: {times} {words}\n      {first}\n      see {}",
+                round.number,
+                outcome.folder.display()
+            ));
         }
         troubles.extend(outcome.accidents.iter().map(|accident| format!("round {}: {accident}", round.number)));
     }
-    println!("\n| fault | alone | among others | declared lost (alone) | missing | twice | altered | misdated | without a cause |");
+    println!(
+        "\n| fault | alone | among others | declared lost (alone) | missing | twice | altered | misdated | without a cause |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     for (kind, Tally { alone, mixed, declared_alone, wrong }) in &tallies {
         let wrong: Vec<String> = Wrong::ALL.iter().map(|how| wrong[how].to_string()).collect();
@@ -279,19 +276,35 @@ fn report(plan: &[Round], outcomes: &[Option<Result<Outcome, String>>], took: Du
     let sum = |what: &str| sums.get(what).copied().unwrap_or(0);
     let struck: usize = tallies.values().map(|tally| tally.alone + tally.mixed).sum();
     println!("\n{struck} faults in {} s. {} samples said, {} stored.", took.as_secs(), sum("said"), sum("stored"));
-    println!("{} missing, {} twice, {} altered, {} misdated, {} lost without a cause.",
-        sum("missing"), sum("twice"), sum("altered"), sum("misdated"), sum("without a cause"));
-    println!("{} cut off by kills and power cuts, at most {worst_cut_ms} ms before one; {} declared lost by damage, full disks and restored databases.",
-        sum("cut off"), sum("declared"));
-    println!("{} stored while nobody vouched for the clock, and marked so; stamps at most {latest_ms} ms late; {} starts by the service manager; the slowest drained in {} s.",
-        sum("untrusted"), sum("restarts"), slowest.as_secs());
+    println!(
+        "{} missing, {} twice, {} altered, {} misdated, {} lost without a cause.",
+        sum("missing"),
+        sum("twice"),
+        sum("altered"),
+        sum("misdated"),
+        sum("without a cause")
+    );
+    println!(
+        "{} cut off by kills and power cuts, at most {worst_cut_ms} ms before one; {} declared lost by damage, full disks and restored databases.",
+        sum("cut off"),
+        sum("declared")
+    );
+    println!(
+        "{} stored while nobody vouched for the clock, and marked so; stamps at most {latest_ms} ms late; {} starts by the service manager; the slowest drained in {} s.",
+        sum("untrusted"),
+        sum("restarts"),
+        slowest.as_secs()
+    );
     for trouble in &troubles {
         println!("\nNOT WELL  {trouble}");
     }
     if troubles.is_empty() {
         let _ = fs::remove_dir_all(folder);
     } else {
-        println!("\nthe folders of these rounds are kept in {}; one round again: --round N with the same seed", folder.display());
+        println!(
+            "\nthe folders of these rounds are kept in {}; one round again: --round N with the same seed",
+            folder.display()
+        );
     }
     troubles.is_empty()
 }

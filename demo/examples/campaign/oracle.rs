@@ -212,12 +212,7 @@ fn place_in_time(
     }
 }
 
-fn look_for_the_missing(
-    truth: &Truth,
-    contents: &Contents,
-    found: &HashMap<u64, &Stored>,
-    judgement: &mut Judgement,
-) {
+fn look_for_the_missing(truth: &Truth, contents: &Contents, found: &HashMap<u64, &Stored>, judgement: &mut Judgement) {
     for receiver in 0..truth.receivers.len() {
         let mut before: Option<&Stored> = None;
         let of: Vec<&Said> = truth.said.iter().filter(|said| said.receiver == receiver).collect();
@@ -241,7 +236,8 @@ fn look_for_the_missing(
             judgement.wrong(Wrong::Missing, || {
                 let name = &truth.receivers[receiver];
                 let (before, after) = (before.map_or("nothing".into(), place), after.map_or("nothing".into(), place));
-                let age = age.map_or("in a run that was not killed".into(), |age| format!("{} ms before a kill", age / MS));
+                let age =
+                    age.map_or("in a run that was not killed".into(), |age| format!("{} ms before a kill", age / MS));
                 let words = format!("sample {} of {name}, said in run {} {age}", said.index, said.run);
                 format!("{words}: not stored; before it {before}, after it {after}")
             });

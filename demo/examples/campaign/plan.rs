@@ -12,6 +12,12 @@ const GAP_MS: std::ops::Range<u64> = 150..1300;
 /// for most agents to have something durable, short enough for some to be killed while they start.
 const REST_MS: std::ops::Range<u64> = 300..3500;
 
+/// How long the hub is away in a long outage. After a minute the gateway merges records, and goes on doing so while it
+/// catches up.
+const OUTAGE_MS: u64 = 80_000;
+/// How much rarer the other faults of such a round are, so that they are spread over the outage and what follows it.
+const RARER: u64 = 5;
+
 /// What can be made to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
@@ -87,6 +93,8 @@ pub(crate) struct Size {
     pub(crate) alone: usize,
     /// Faults of a round of many kinds.
     pub(crate) mixed: usize,
+    /// Each so many rounds of many kinds, one happens in a long outage of the hub.
+    pub(crate) behind_every: usize,
 }
 
 impl Kind {
@@ -203,7 +211,7 @@ pub(crate) fn rounds(seed: u64, kinds: &[Kind], size: Size) -> Vec<Round> {
     if size.alone > 0 {
         for kind in kinds {
             let number = rounds.len();
-            rounds.push(round(number, seed_of(number), Some(*kind), &vec![*kind; size.alone]));
+            rounds.push(round(number, seed_of(number), Some(*kind), &vec![*kind; size.alone], false));
         }
     }
     // Kinds are dealt like cards, so that each comes as often as any other.
@@ -217,30 +225,39 @@ pub(crate) fn rounds(seed: u64, kinds: &[Kind], size: Size) -> Vec<Round> {
         }
         let hand = deck.split_off(deck.len() - size.mixed);
         let number = rounds.len();
-        rounds.push(round(number, seed_of(number), None, &hand));
+        let behind = number % size.behind_every == size.behind_every - 1;
+        rounds.push(round(number, seed_of(number), None, &hand, behind));
     }
     rounds
 }
 
-fn round(number: usize, seed: u64, alone: Option<Kind>, kinds: &[Kind]) -> Round {
+fn round(number: usize, seed: u64, alone: Option<Kind>, kinds: &[Kind], behind: bool) -> Round {
     let mut dice = fastrand::Rng::with_seed(seed);
     let mut free: Vec<(Thing, u64)> = Vec::new();
     let mut now = 0;
     let mut faults: Vec<Fault> = Vec::new();
-    for &kind in kinds {
-        now += dice.u64(GAP_MS);
-        let (fate, lasting) = (dice.u64(..), dice.u64(kind.lasting_ms()));
+    let outage = behind.then_some(Kind::HubKilled);
+    for (at, kind) in outage.into_iter().chain(kinds.iter().copied()).enumerate() {
+        let (fate, mut lasting) = (dice.u64(..), dice.u64(kind.lasting_ms()));
+        let mut gap = dice.u64(GAP_MS);
+        if behind {
+            (gap, lasting) = (gap * RARER, if at == 0 { OUTAGE_MS } else { lasting });
+        }
+        now += gap;
         let needs = kind.needs(fate);
         let free_at = |thing: &Thing| free.iter().find(|(taken, _)| taken == thing).map_or(0, |(_, at)| *at);
-        now = needs.iter().map(free_at).max().unwrap_or(0).max(now);
+        let begins = needs.iter().map(free_at).max().unwrap_or(0).max(now);
+        // In an outage the others do not wait for what needs the hub.
+        now = if behind { now } else { begins };
         let rest = dice.u64(REST_MS);
         for thing in needs {
             free.retain(|(taken, _)| taken != thing);
-            free.push((*thing, now + lasting + rest));
+            free.push((*thing, begins + lasting + rest));
         }
         let ms = Duration::from_millis;
-        faults.push(Fault { kind, at: ms(now), lasting: ms(lasting), dice: fate });
+        faults.push(Fault { kind, at: ms(begins), lasting: ms(lasting), dice: fate });
     }
+    faults.sort_by_key(|fault| fault.at);
     Round { number, seed, alone, faults }
 }
 
@@ -248,7 +265,7 @@ fn round(number: usize, seed: u64, alone: Option<Kind>, kinds: &[Kind]) -> Round
 mod tests {
     use super::*;
 
-    const SIZE: Size = Size { faults: 400, alone: 3, mixed: 12 };
+    const SIZE: Size = Size { faults: 400, alone: 3, mixed: 12, behind_every: 4 };
 
     #[test]
     fn a_seed_gives_the_same_plan_and_another_seed_another() {
@@ -269,8 +286,19 @@ mod tests {
             assert!(rounds.iter().any(|round| round.alone == Some(kind)), "{kind:?} alone");
             let mixed = rounds.iter().filter(|round| round.alone.is_none());
             let times = mixed.flat_map(|round| &round.faults).filter(|fault| fault.kind == kind).count();
-            assert!((13..=17).contains(&times), "{kind:?} {times} times");
+            // The outages are besides.
+            let besides = if kind == Kind::HubKilled { 8 } else { 0 };
+            assert!((12..=17 + besides).contains(&times), "{kind:?} {times} times");
         }
+    }
+
+    #[test]
+    fn some_rounds_happen_while_the_hub_is_away_for_longer_than_a_minute() {
+        let rounds = rounds(7, &Kind::ALL, SIZE);
+        let behind: Vec<_> = rounds.iter().filter(|round| round.faults[0].lasting.as_secs() >= 60).collect();
+        assert!(behind.len() >= 3 && behind.iter().all(|round| round.faults.len() == 13));
+        let during = |round: &&Round| round.faults.iter().filter(|fault| fault.at < round.faults[0].lasting).count();
+        assert!(behind.iter().all(|round| during(round) > 5), "others strike meanwhile");
     }
 
     #[test]

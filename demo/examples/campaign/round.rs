@@ -129,11 +129,16 @@ pub(crate) fn until_stored(world: &mut World) -> Result<(), Failed> {
 }
 
 /// Waits until nothing is missing any more, or for as long as that may take.
-pub(crate) fn drain(world: &mut World, faults: &[Fault]) -> Result<Duration, Failed> {
+fn drain(world: &mut World, faults: &[Fault]) -> Result<Duration, Failed> {
+    drain_within(world, faults, DRAIN_WITHIN)
+}
+
+/// Waits until nothing is missing any more, at most so long.
+pub(crate) fn drain_within(world: &mut World, faults: &[Fault], patience: Duration) -> Result<Duration, Failed> {
     let began = Instant::now();
     loop {
         let missing = judge(&truth(world, faults), &world.contents()?).times(Wrong::Missing);
-        if missing == 0 || began.elapsed() > DRAIN_WITHIN {
+        if missing == 0 || began.elapsed() > patience {
             return Ok(began.elapsed());
         }
         world.tend()?;

@@ -56,6 +56,7 @@ struct Settings {
     commit_every_ms: u64,
     window_kib: u64,
     encoding: &'static str,
+    confirm: &'static str,
     live: bool,
 }
 
@@ -70,6 +71,7 @@ impl Settings {
             window_kib: [16, 64, 256][dice.usize(..3)],
             // JSON is many times larger and sent unmerged: another way through the uplink and the hub.
             encoding: if dice.u8(..4) == 0 { "json" } else { "postcard" },
+            confirm: "hub",
             live: dice.bool(),
         }
     }
@@ -132,7 +134,7 @@ impl World {
             turned: Turned::new(folder, &tools.preload, &gateway_disk.path)?,
             gateway_disk,
             hub_disk: Disk::new(folder.join("hub-disk"), HUB_DISK)?,
-            settings: Settings { receivers: vec![0, 1], ..Settings::drawn(&mut dice) },
+            settings: Settings { receivers: vec![0, 1], encoding: "postcard", ..Settings::drawn(&mut dice) },
             ear: Ear::start(broker_port, format!("{PREFIX}/{GATEWAY}/log")),
             twin: None,
             lock: None,
@@ -210,12 +212,12 @@ impl World {
     }
 
     fn write_gateway_config(&self) -> io::Result<()> {
-        let Settings { receivers, commit_every_ms, window_kib, encoding, live } = &self.settings;
+        let Settings { receivers, commit_every_ms, window_kib, encoding, confirm, live } = &self.settings;
         let disk = self.gateway_disk.path.display();
         let mut config = format!(
             "[gateway]\nid = \"{GATEWAY}\"\nboard = \"generic-linux\"\nstate-directory = \"{disk}/state\"\n\
              [broker]\nurl = \"mqtt://127.0.0.1:{}\"\ntopic-prefix = \"{PREFIX}\"\nwindow = \"{window_kib} KiB\"\n\
-             encoding = \"{encoding}\"\nlive = {live}\nkeep-alive = \"5 s\"\n\
+             encoding = \"{encoding}\"\nconfirm = \"{confirm}\"\nlive = {live}\nkeep-alive = \"5 s\"\n\
              [spool]\ndirectory = \"{disk}/spool\"\nmax-size = \"32 MiB\"\nkeep-free = \"0 MiB\"\n\
              commit-every = \"{commit_every_ms} ms\"\n",
             self.gateway_line.port
@@ -381,7 +383,11 @@ impl World {
                 self.clock_right_at = Some(Instant::now() + vouched);
             }
             Kind::SensorsChanged => {
-                if dice.bool() { self.kill_agent()? } else { self.stop_agent()? }
+                if dice.bool() {
+                    self.kill_agent()?
+                } else {
+                    self.stop_agent()?
+                }
                 self.settings = Settings::drawn(&mut dice);
                 self.write_gateway_config()?;
             }
@@ -501,6 +507,34 @@ impl World {
     /// Stops the agent at the end of a round.
     pub(crate) fn finish(&mut self) -> Result<(), Failed> {
         self.stop_agent()?;
+        Ok(())
+    }
+
+    /// From the next agent on, syncing does nothing. What was synced before is forgotten too.
+    pub(crate) fn lie_about_syncing(&mut self) -> Result<(), Failed> {
+        self.kill_agent()?;
+        self.turned.let_sync_lie()?;
+        self.turned.cut_power()?;
+        Ok(self.start_agent()?)
+    }
+
+    /// From the next agent on, the broker's word counts for the hub's.
+    pub(crate) fn believe_the_broker(&mut self) -> Result<(), Failed> {
+        self.stop_agent()?;
+        self.settings.confirm = "broker";
+        self.write_gateway_config()?;
+        Ok(self.start_agent()?)
+    }
+
+    /// What the broker says does not reach the gateway, which still reaches the broker.
+    pub(crate) fn mute_the_hub_to_the_gateway(&self, muted: bool) {
+        self.gateway_line.mute(muted);
+    }
+
+    /// The ledger's row of every log gets another name: what is stored stays, and nobody knows that it is.
+    pub(crate) fn rename_the_log_in_the_ledger(&self) -> Result<(), Failed> {
+        let db = rusqlite::Connection::open(self.database())?;
+        db.execute("UPDATE ledger SET log = '00000000000000' || substr(log, 15)", [])?;
         Ok(())
     }
 
