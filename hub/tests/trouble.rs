@@ -1,10 +1,13 @@
-//! A database that cannot be written for a while: what is not stored is not confirmed, and nothing is lost.
+//! A database that cannot be written for a while, that is older than it was, or that two hubs write: what is not stored
+//! is not confirmed, and nothing is lost or there twice.
 
 mod rig;
 
 use std::{fs, io::Write, path::Path, process::Command, time::Duration};
 
 use rig::*;
+use speedwell_hub::Hub;
+use speedwell_wire::Batch;
 
 async fn store_says(rig: &HubRig, word: &str) {
     let began = std::time::Instant::now();
@@ -98,4 +101,142 @@ async fn a_database_that_another_program_has_locked_delays_the_confirmation_and_
     gateway.confirmed(150).await;
     store_says(&rig, "ok").await;
     assert_eq!(rig.hub().reader.counts().unwrap().chunks, 150);
+}
+
+/// A disk of its own that its file system can be made to see as failing, as a worn card does.
+struct FailingDisk(tempfile::TempDir);
+
+impl FailingDisk {
+    fn make() -> Option<Self> {
+        let disk = Self(tempfile::tempdir().unwrap());
+        let image = disk.0.path().join("image");
+        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        fs::create_dir(disk.at()).unwrap();
+        let made = Command::new("mkfs.ext4").arg("-q").arg(&image).output();
+        (made.is_ok_and(|ran| ran.status.success()) && disk.mount()).then_some(disk)
+    }
+
+    fn at(&self) -> std::path::PathBuf {
+        self.0.path().join("disk")
+    }
+
+    fn mount(&self) -> bool {
+        let image = self.0.path().join("image");
+        let mount = Command::new("mount").args(["-o", "loop,errors=remount-ro"]).arg(image).arg(self.at()).output();
+        mount.is_ok_and(|ran| ran.status.success())
+    }
+
+    /// The kernel finds an error and lets nobody write any more.
+    fn fail(&self) {
+        let device = Command::new("findmnt").args(["-no", "SOURCE"]).arg(self.at()).output().unwrap().stdout;
+        let device = String::from_utf8(device).unwrap();
+        let name = Path::new(device.trim()).file_name().unwrap();
+        fs::write(Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error"), "1").unwrap();
+    }
+
+    /// A person checks the disk and mounts it again.
+    fn mend(&self) {
+        assert!(Command::new("umount").arg(self.at()).status().unwrap().success());
+        let _ = Command::new("fsck.ext4").arg("-fy").arg(self.0.path().join("image")).output();
+        assert!(self.mount());
+    }
+}
+
+impl Drop for FailingDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.at()).output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_has_become_read_only_delays_the_confirmation_until_a_person_has_mended_it() {
+    let Some(disk) = FailingDisk::make() else { return println!("skipped: may not mount a small ext4") };
+    let broker = Mosquitto::start();
+    let path = disk.at().join("hub.sqlite");
+    let mut rig = HubRig::with(broker.url(), |config| config.store.path = path.clone()).await;
+    rig.reaches("connected", 1).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&manifest()).await;
+    send(&gateway, 1..=3).await;
+    gateway.confirmed(9).await;
+    disk.fail();
+    send(&gateway, 4..=50).await;
+    store_says(&rig, "database: ").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(gateway.thru(), Some(9), "what is not stored is not confirmed");
+    let _ = rig.hub.take().unwrap().stop().await;
+    disk.mend();
+    rig.hub = Some(Hub::start(rig.config.clone()).await.unwrap());
+    // What the hub did not acknowledge to the broker, the broker brings again.
+    gateway.confirmed(150).await;
+    let counts = rig.hub().reader.counts().unwrap();
+    assert_eq!((counts.chunks, counts.samples, counts.gaps), (150, 150 * PER_RECORD, 0));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hubs_that_are_given_every_batch_at_once_store_each_record_once() {
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    let second = HubRig::with(broker.url(), |config| {
+        config.broker.client_id = "second".into();
+        config.store.path = rig.database();
+    })
+    .await;
+    second.reaches("connected", 1).await;
+    let gateways =
+        [TestGateway::connect("truck-7", broker.port).await, TestGateway::connect("truck-8", broker.port).await];
+    for gateway in &gateways {
+        gateway.manifest(&manifest()).await;
+    }
+    for n in 1..=60 {
+        for gateway in &gateways {
+            gateway.batch(&seconds(&gateway.name, n * 3 - 2..=n * 3)).await;
+        }
+    }
+    for gateway in &gateways {
+        gateway.confirmed(180).await;
+    }
+    // Both have seen everything, and each has stored what the other had not.
+    for hub in [&rig, &second] {
+        until("all batches are answered", || hub.counter("stored") + hub.counter("duplicates") >= 360).await;
+    }
+    assert_eq!(rig.counter("stored") + second.counter("stored"), 360);
+    let counts = rig.hub().reader.counts().unwrap();
+    assert_eq!((counts.chunks, counts.samples, counts.gaps), (360, 360 * PER_RECORD, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_restored_from_yesterdays_backup_confirms_less_and_takes_again_what_the_gateway_still_has() {
+    let broker = Mosquitto::start();
+    let mut rig = HubRig::start(broker.url()).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&manifest()).await;
+    send(&gateway, 1..=2).await;
+    gateway.confirmed(6).await;
+    let backup = rig.database().with_extension("backup");
+    let db = rusqlite::Connection::open(rig.database()).unwrap();
+    db.execute("VACUUM INTO ?", [backup.display().to_string()]).unwrap();
+    drop(db);
+    send(&gateway, 3..=10).await;
+    gateway.confirmed(30).await;
+    rig.stop().await;
+    for behind in ["-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{behind}", rig.database().display()));
+    }
+    fs::copy(backup, rig.database()).unwrap();
+    rig.hub = Some(Hub::start(rig.config.clone()).await.unwrap());
+    rig.reaches("connected", 1).await;
+    // The gateway goes on where it was, and hears that it has to go back: it still has all from record 20 on, and what
+    // was between the backup and that is written down as a gap.
+    let kept = |batch: Batch| Batch { oldest_seq: 20, ..batch };
+    gateway.batch(&kept(seconds("truck-7", 31..=33))).await;
+    gateway.confirmed(19).await;
+    gateway.batch(&kept(seconds("truck-7", 20..=33))).await;
+    gateway.confirmed(33).await;
+    let counts = rig.hub().reader.counts().unwrap();
+    assert_eq!((counts.chunks, counts.gaps), (6 + 14, 1));
+    let standing = rig.hub().reader.standings().unwrap()[0].1;
+    assert_eq!((standing.thru, standing.missing_records), (33, 13));
+    rig.stop().await;
 }
