@@ -152,3 +152,25 @@ async fn two_damaged_names_make_a_new_log_and_say_so() {
     assert!(opened.findings[0].contains("new name"), "{:?}", opened.findings);
     assert_eq!(account(&read_all(&spool, 1).await).0.len(), 1_000);
 }
+
+#[tokio::test]
+async fn the_end_that_is_cut_off_after_a_crash_is_a_loss_and_its_numbers_are_never_given_to_others() {
+    for part in [0, 1, 2, 3] {
+        let (running, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (spool, _) = open(running.path());
+        // Two flushes within the time in which the marks are not synced.
+        for last in [10, 20] {
+            fill(&spool, last, 250).await;
+            spool.flush().await.unwrap();
+        }
+        copy_dir(running.path(), crashed.path());
+        let db = generations(crashed.path())[0].join("db");
+        let file = OpenOptions::new().write(true).open(&db).unwrap();
+        file.set_len(file.metadata().unwrap().len() * part / 4).unwrap();
+        let (spool, opened) = open(crashed.path());
+        assert!(!opened.findings.is_empty(), "cut at {part}/4: nobody was told");
+        assert!(opened.last_seq >= 20, "cut at {part}/4: record {} would be another's", opened.last_seq + 1);
+        let (kept, lost) = account(&read_all(&spool, 1).await);
+        assert_eq!(kept.len() as u64 + lost, opened.last_seq, "cut at {part}/4: every number is accounted for");
+    }
+}

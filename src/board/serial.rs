@@ -209,6 +209,8 @@ pub struct RealSerial {
     stream: SerialStream,
     path: PathBuf,
     baud: u32,
+    /// When the last byte that was read had come, on a line of this speed.
+    line_free: BootNs,
 }
 
 impl RealSerial {
@@ -238,7 +240,7 @@ impl RealSerial {
         if settings.rs485 {
             switch_rs485(stream.as_raw_fd()).map_err(|_| SerialError::NoRs485 { path: path.into() })?;
         }
-        Ok(Self { stream, path: path.into(), baud })
+        Ok(Self { stream, path: path.into(), baud, line_free: BootNs(0) })
     }
 
     async fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, SerialError> {
@@ -248,9 +250,17 @@ impl RealSerial {
         match self.stream.read(buffer).await {
             // A line that hung up answers every read at once with nothing: to go on would burn a core.
             Ok(0) => Err(SerialError::HungUp { path: self.path.clone() }),
-            Ok(len) => Ok(Chunk { t: first_byte(SystemClock.now(), len, self.baud), len }),
+            Ok(len) => Ok(Chunk { t: self.stamp(SystemClock.now(), len), len }),
             Err(cause) => Err(told(&self.path, "reading", &cause)),
         }
+    }
+
+    /// When the first of so many bytes came. A line carries one byte after the other: what is read right after something
+    /// else, because the kernel was held up, came behind that, and not at the same time.
+    fn stamp(&mut self, read: BootNs, len: usize) -> BootNs {
+        let t = first_byte(read, len, self.baud).max(self.line_free.min(read));
+        self.line_free = t + line_time(len, self.baud);
+        t
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), SerialError> {
@@ -348,10 +358,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_read_at_once_behind_something_else_came_behind_it_and_never_after_it_was_read() {
+        runtime().block_on(async {
+            let (_far, near) = SerialStream::pair().unwrap();
+            let mut port = RealSerial { stream: near, path: "pty".into(), baud: 9600, line_free: BootNs(0) };
+            let read = |ms: u64| BootNs(ms * 1_000_000);
+            assert_eq!(port.stamp(read(1000), 96), read(900));
+            assert_eq!(port.stamp(read(1001), 96), read(1000), "the line was busy until then");
+            assert_eq!(port.stamp(read(1002), 96), read(1002), "it was read by then");
+            assert_eq!(port.stamp(read(2000), 96), read(1900), "and has long been free again");
+        });
+    }
+
+    #[test]
     fn bytes_come_through_a_pair_and_the_hang_up_is_an_error() {
         runtime().block_on(async {
             let (mut far, near) = SerialStream::pair().unwrap();
-            let mut port = SerialPort::Real(RealSerial { stream: near, path: "pty".into(), baud: 115_200 });
+            let mut port =
+                SerialPort::Real(RealSerial { stream: near, path: "pty".into(), baud: 115_200, line_free: BootNs(0) });
             let before = SystemClock.now();
             far.write_all(b"$GPRMC").await.unwrap();
             let mut buffer = [0; 64];

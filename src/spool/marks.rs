@@ -113,6 +113,8 @@ impl MarksFile {
             files::sync_name(&path)?;
         }
         let (marks, known) = read(&file);
+        // What was only noted is on disk before the other slot, which is, is written over.
+        file.sync_data()?;
         Ok((Self { file, marks }, known))
     }
 
@@ -127,16 +129,23 @@ impl MarksFile {
 
     /// Writes the page and waits until it is on disk.
     pub(super) fn save(&mut self) -> io::Result<()> {
+        self.note()?;
         self.marks.turn += 1;
-        let mut content = postcard::to_allocvec(&self.marks).map_err(io::Error::other)?;
+        self.file.sync_data()
+    }
+
+    /// Writes the page and does not wait: after a crash that left the system running it is there, after a power cut it
+    /// may be. The slot that is on disk stays as it is; the next page to be saved takes this one's place.
+    pub(super) fn note(&self) -> io::Result<()> {
+        let turn = self.marks.turn + 1;
+        let mut content = postcard::to_allocvec(&Marks { turn, ..self.marks.clone() }).map_err(io::Error::other)?;
         content.extend(postcard::to_allocvec(&self.marks.later).map_err(io::Error::other)?);
         let length = u16::try_from(content.len()).map_err(io::Error::other)?;
         let mut slot = length.to_le_bytes().to_vec();
         slot.extend_from_slice(&content);
         slot.extend_from_slice(&crc32c(&slot).to_le_bytes());
         slot.resize(SLOT, 0);
-        self.file.write_all_at(&slot, (self.marks.turn % 2) * SLOT as u64)?;
-        self.file.sync_data()
+        self.file.write_all_at(&slot, (turn % 2) * SLOT as u64)
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Tools {
 struct Settings {
     receivers: Vec<usize>,
     commit_every_ms: u64,
+    /// Memory first, the disk after so long; 0 is off.
+    lazy_s: u64,
     window_kib: u64,
     encoding: &'static str,
     confirm: &'static str,
@@ -68,6 +70,7 @@ impl Settings {
         Self {
             receivers,
             commit_every_ms: [200, 500, 1000, 1000, 3000][dice.usize(..5)],
+            lazy_s: if dice.u8(..4) == 0 { 2 } else { 0 },
             window_kib: [16, 64, 256][dice.usize(..3)],
             // JSON is many times larger and sent unmerged: another way through the uplink and the hub.
             encoding: if dice.u8(..4) == 0 { "json" } else { "postcard" },
@@ -134,7 +137,7 @@ impl World {
             turned: Turned::new(folder, &tools.preload, &gateway_disk.path)?,
             gateway_disk,
             hub_disk: Disk::new(folder.join("hub-disk"), HUB_DISK)?,
-            settings: Settings { receivers: vec![0, 1], encoding: "postcard", ..Settings::drawn(&mut dice) },
+            settings: Settings { receivers: vec![0, 1], encoding: "postcard", lazy_s: 0, ..Settings::drawn(&mut dice) },
             ear: Ear::start(broker_port, format!("{PREFIX}/{GATEWAY}/log")),
             twin: None,
             lock: None,
@@ -212,7 +215,7 @@ impl World {
     }
 
     fn write_gateway_config(&self) -> io::Result<()> {
-        let Settings { receivers, commit_every_ms, window_kib, encoding, confirm, live } = &self.settings;
+        let Settings { receivers, commit_every_ms, lazy_s, window_kib, encoding, confirm, live } = &self.settings;
         let disk = self.gateway_disk.path.display();
         let mut config = format!(
             "[gateway]\nid = \"{GATEWAY}\"\nboard = \"generic-linux\"\nstate-directory = \"{disk}/state\"\n\
@@ -222,6 +225,9 @@ impl World {
              commit-every = \"{commit_every_ms} ms\"\n",
             self.gateway_line.port
         );
+        if *lazy_s > 0 {
+            config += &format!("lazy = \"{lazy_s} s\"\n");
+        }
         for receiver in receivers {
             let (name, port) = (RECEIVERS[*receiver], self.receivers.port(*receiver));
             config += &format!(
@@ -239,7 +245,9 @@ impl World {
         command.args(["run", "--config"]).arg(self.folder.join("gateway.toml"));
         self.turned.load_into(&mut command);
         let process = self.agent.start(&mut command)?;
-        let commit_every_ns = self.settings.commit_every_ms as i64 * 1_000_000;
+        let Settings { commit_every_ms, lazy_s, .. } = self.settings;
+        // Where it is set, the one takes the place of the other.
+        let commit_every_ns = if lazy_s > 0 { lazy_s * 1000 } else { commit_every_ms } as i64 * 1_000_000;
         self.runs.push(Run { boot: self.boot, boot_off_ns: self.boot_off_ns, commit_every_ns, killed_ns: None });
         self.receivers.speak_to(self.runs.len() - 1, process, &self.settings.receivers);
         Ok(())
