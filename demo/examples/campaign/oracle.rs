@@ -14,7 +14,7 @@ use speedwell_hub::store::ClockMap;
 use speedwell_wire::{ClockSource, Quantity};
 
 use crate::{
-    database::{Contents, Stored},
+    database::{Contents, Hole, Stored},
     receiver::{Fields, Said, fields},
 };
 
@@ -41,6 +41,8 @@ pub(crate) struct Run {
     /// What its boot clock is ahead of this machine's.
     pub(crate) boot_off_ns: i64,
     pub(crate) commit_every_ns: i64,
+    /// Records are kept in memory first: numbers of some that nobody has may be told as lost after a kill.
+    pub(crate) lazy: bool,
     /// This machine's boot time when it was killed. One that was stopped, or runs, has to keep everything.
     pub(crate) killed_ns: Option<i64>,
 }
@@ -52,6 +54,8 @@ pub(crate) struct Truth {
     pub(crate) runs: Vec<Run>,
     /// The gateway may declare losses: its disk was damaged or full.
     pub(crate) losses: bool,
+    /// It may declare as lost what a kill took out of memory. That excuses nothing that is older than the bound.
+    pub(crate) lent: bool,
     /// The hub may find gaps: it was restored from a backup.
     pub(crate) gaps: bool,
     /// Payloads may have been set aside: some were garbage.
@@ -229,7 +233,7 @@ fn look_for_the_missing(truth: &Truth, contents: &Contents, found: &HashMap<u64,
                 continue;
             }
             let after = of[at..].iter().find_map(|said| found.get(&said.index)).copied();
-            if declared_between(contents, before, after) {
+            if declared_between(truth, contents, before, after) {
                 judgement.declared += 1;
                 continue;
             }
@@ -245,16 +249,17 @@ fn look_for_the_missing(truth: &Truth, contents: &Contents, found: &HashMap<u64,
     }
 }
 
-/// Whether a declared hole lies in the log between two readings.
-fn declared_between(contents: &Contents, before: Option<&Stored>, after: Option<&Stored>) -> bool {
+/// Whether a declared hole that has a cause lies in the log between two readings.
+fn declared_between(truth: &Truth, contents: &Contents, before: Option<&Stored>, after: Option<&Stored>) -> bool {
     let from = before.map_or((i64::MIN, 0), |stored| (stored.log, stored.seq));
     let to = after.map_or((i64::MAX, 0), |stored| (stored.log, stored.seq));
-    contents.holes.iter().any(|hole| (hole.log, hole.last) >= from && (hole.log, hole.first) <= to)
+    let excuses = |hole: &&Hole| if hole.by_gateway { truth.losses } else { truth.gaps };
+    contents.holes.iter().filter(excuses).any(|hole| (hole.log, hole.last) >= from && (hole.log, hole.first) <= to)
 }
 
 fn look_at_declarations(truth: &Truth, contents: &Contents, judgement: &mut Judgement) {
     for hole in &contents.holes {
-        let allowed = if hole.by_gateway { truth.losses } else { truth.gaps };
+        let allowed = if hole.by_gateway { truth.losses || truth.lent } else { truth.gaps };
         if !allowed {
             judgement.wrong(Wrong::Undeclared, || {
                 let by = if hole.by_gateway { "the gateway" } else { "the hub" };
@@ -275,7 +280,6 @@ mod tests {
     use speedwell_wire::ClockFix;
 
     use super::*;
-    use crate::database::Hole;
 
     const SECOND: i64 = 1_000_000_000;
     const NAME: &str = "left";
@@ -299,7 +303,7 @@ mod tests {
             t_ns: at(index) as u64,
             values: values(index),
         };
-        let run = Run { boot: 1, boot_off_ns: 0, commit_every_ns: SECOND, killed_ns: None };
+        let run = Run { boot: 1, boot_off_ns: 0, commit_every_ns: SECOND, lazy: false, killed_ns: None };
         let fix = ClockFix {
             boot: 3,
             boot_ns: 0,
@@ -313,6 +317,7 @@ mod tests {
             said: (1..=10).map(said).collect(),
             runs: vec![run],
             losses: false,
+            lent: false,
             gaps: false,
             rejects: false,
         };
@@ -361,12 +366,14 @@ mod tests {
         let (mut truth, mut contents) = well();
         contents.stored.retain(|stored| stored.seq != 12 && stored.seq != 14);
         contents.holes.push(Hole { log: 1, first: 12, last: 12, by_gateway: true, samples: 8 });
-        assert_eq!(wrong(&truth, &contents), [(Wrong::Missing, 2), (Wrong::Undeclared, 1)]);
+        assert_eq!(wrong(&truth, &contents), [(Wrong::Missing, 4), (Wrong::Undeclared, 1)]);
+        truth.lent = true;
+        assert_eq!(wrong(&truth, &contents), [(Wrong::Missing, 4)]);
         truth.losses = true;
         assert_eq!(wrong(&truth, &contents), [(Wrong::Missing, 2)]);
         assert_eq!(judge(&truth, &contents).declared, 2);
         contents.holes[0].by_gateway = false;
-        assert_eq!(wrong(&truth, &contents), [(Wrong::Missing, 2), (Wrong::Undeclared, 1)]);
+        assert_eq!(wrong(&truth, &contents), [(Wrong::Missing, 4), (Wrong::Undeclared, 1)]);
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub(crate) fn truth(world: &World, faults: &[Fault]) -> Truth {
         said: world.said(),
         runs: world.runs.clone(),
         losses: any(&[Kind::SpoolFlipped, Kind::SpoolTruncated, Kind::SpoolFull]),
+        lent: world.runs.iter().any(|run| run.lazy && run.killed_ns.is_some()),
         gaps: any(&[Kind::DatabaseRestored]),
         rejects: any(&[Kind::Garbage]),
     }

@@ -248,7 +248,13 @@ impl World {
         let Settings { commit_every_ms, lazy_s, .. } = self.settings;
         // Where it is set, the one takes the place of the other.
         let commit_every_ns = if lazy_s > 0 { lazy_s * 1000 } else { commit_every_ms } as i64 * 1_000_000;
-        self.runs.push(Run { boot: self.boot, boot_off_ns: self.boot_off_ns, commit_every_ns, killed_ns: None });
+        self.runs.push(Run {
+            boot: self.boot,
+            boot_off_ns: self.boot_off_ns,
+            commit_every_ns,
+            lazy: lazy_s > 0,
+            killed_ns: None,
+        });
         self.receivers.speak_to(self.runs.len() - 1, process, &self.settings.receivers);
         Ok(())
     }
