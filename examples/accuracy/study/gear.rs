@@ -46,11 +46,6 @@ impl Gear {
         Self { pitch: CIRCUMFERENCE / teeth as f64, teeth: off, missing: 0, phase: chance.even() }
     }
 
-    /// The same with the last `missing` teeth cut away.
-    pub(crate) fn without(self, missing: usize) -> Self {
-        Self { missing, ..self }
-    }
-
     /// The same with teeth that are `pitch` metres apart on the road: another gear between.
     pub(crate) fn geared(self, pitch: f64) -> Self {
         Self { pitch, ..self }
