@@ -3,7 +3,7 @@
 //!
 //! In      readings of the sensors' speeds, in the order each sensor says them; the time at each turn.
 //! Out     readings of the fused speed; notices of who gives it and of who disagrees.
-//! Keeps   the last [`KEPT`] values of each sensor. Pure: no clock, no input or output.
+//! Keeps   the last 32 values of each sensor. Pure: no clock, no input or output.
 //!
 //! # Who gives it
 //! A value that was measured (`Good`, `Degraded`, `Stopped`) makes a sensor *usable* until it is older than its hold, or

@@ -158,7 +158,9 @@ impl Conditioner {
 
     /// Takes an edge; gives the pulse it is, if it is one. With two lines it may be the pulse an edge before was.
     pub fn on_edge(&mut self, edge: &Edge, wheel: &impl Foresight) -> Option<Pulse> {
-        let line = edge.line.min(1);
+        // Only of two lines does it matter which; the capture may number a single one as it likes.
+        let line = if self.options.edges == Edges::Quadrature { edge.line.min(1) } else { 0 };
+        let edge = &Edge { line, ..*edge };
         let before = self.last_edges[line];
         self.count_losses(edge, before.map(|(kind, _)| kind));
         if self.options.edges != Edges::Quadrature {

@@ -161,3 +161,12 @@ fn two_edges_of_one_polarity_in_a_row_mean_that_one_between_was_missed() {
     let pulse = hall.on_edge(&up(4000, 0, 0), &()).unwrap();
     assert_eq!((pulse.index, pulse.doubtful, hall.counters().suspected), (2, true, 1));
 }
+
+#[test]
+fn a_single_line_may_have_any_number_in_its_capture() {
+    let mut hall = Conditioner::new(OPTIONS);
+    hall.on_edge(&Edge { line: 5, ..up(5000, 0, 0) }, &());
+    assert_eq!(hall.last_motion(), Some(up(5000, 0, 0).t));
+    assert_eq!(hall.on_edge(&Edge { line: 0, ..up(4000, 0, 0) }, &()), None, "earlier than what came");
+    assert_eq!(hall.counters().rejected, 1);
+}

@@ -46,11 +46,6 @@ impl Gear {
         Self { pitch: CIRCUMFERENCE / teeth as f64, teeth: off, missing: 0, phase: chance.even() }
     }
 
-    /// The same with the last `missing` teeth cut away.
-    pub(crate) fn without(self, missing: usize) -> Self {
-        Self { missing, ..self }
-    }
-
     /// The same with teeth that are `pitch` metres apart on the road: another gear between.
     pub(crate) fn geared(self, pitch: f64) -> Self {
         Self { pitch, ..self }
@@ -76,8 +71,6 @@ impl Gear {
 /// An edge as it truly was, and as it was stamped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Passing {
-    /// How many pitches the wheel has turned since it was mounted.
-    pub(crate) index: i64,
     /// When it truly was, s.
     pub(crate) t: f64,
     /// When the kernel says it was.
@@ -87,7 +80,7 @@ pub(crate) struct Passing {
 /// Stamps passings with white jitter of `sigma` seconds, in order, as one interrupt line does.
 pub(crate) fn stamped(passings: &[(i64, f64)], sigma: f64, chance: &mut Chance) -> Vec<Passing> {
     let mut edges: Vec<Passing> =
-        passings.iter().map(|&(index, t)| Passing { index, t, stamp: boot(t + sigma * chance.normal()) }).collect();
+        passings.iter().map(|&(_, t)| Passing { t, stamp: boot(t + sigma * chance.normal()) }).collect();
     for k in 1..edges.len() {
         edges[k].stamp = edges[k].stamp.max(edges[k - 1].stamp);
     }

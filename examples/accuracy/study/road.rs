@@ -131,12 +131,6 @@ impl Road {
         piece.motion.speed(t - piece.from)
     }
 
-    /// True place at `t`, m.
-    pub(crate) fn place(&self, t: f64) -> f64 {
-        let piece = self.piece(t);
-        piece.start + piece.motion.way(t - piece.from)
-    }
-
     /// Every passing of a mark, in order of time: `(k, t)`, backwards too. Mark `k` is at `mark(k)` metres, which grows
     /// with k and is within a `pitch` of `k * pitch`.
     pub(crate) fn passings(&self, pitch: f64, mark: impl Fn(i64) -> f64) -> Vec<(i64, f64)> {

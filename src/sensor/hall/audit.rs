@@ -51,10 +51,10 @@ impl Audit {
         self.both |= edge.line > 0;
         let newest = &mut self.line_seqnos[edge.line.min(1)];
         // After 4 294 967 295 comes a 0 that is known.
-        if edge.line_seqno != 0 || newest.is_some() {
-            if let Some(before) = newest.replace(edge.line_seqno) {
-                found.lost = ahead(edge.line_seqno, before).saturating_sub(1);
-            }
+        if (edge.line_seqno != 0 || newest.is_some())
+            && let Some(before) = newest.replace(edge.line_seqno)
+        {
+            found.lost = ahead(edge.line_seqno, before).saturating_sub(1);
         }
         if request && (edge.seqno != 0 || self.window.is_some()) {
             found.suspected = self.count(edge, found.lost);

@@ -6,7 +6,7 @@
 //! log again. A task of its own polls the event loop, because a poll that is cancelled half-way can lose a packet it
 //! has already counted as sent, and because its flush time-out runs only while it is polled.
 //!
-//! rumqttc has a client of its own for each version of MQTT. [`three`] and [`five`] make of either what a [`Connection`]
+//! rumqttc has a client of its own for each version of MQTT. `three` and `five` make of either what a [`Connection`]
 //! needs; 3.1.1 is the default, because its client needs less memory and bounds how long a flush may take.
 
 mod five;
