@@ -96,8 +96,8 @@ pub(crate) struct Judgement {
     pub(crate) stored: usize,
     /// Not stored, within the commit bound of a kill.
     pub(crate) cut_off: usize,
-    /// The most that a kill took, ns.
-    pub(crate) worst_cut_ns: i64,
+    /// The most that a kill took beyond `commit-every`, ns; [`COMMIT_SLACK_NS`] is allowed. Below nothing it took less.
+    pub(crate) worst_cut_ns: Option<i64>,
     /// Not stored, and a declared hole says so.
     pub(crate) declared: usize,
     /// Stored, in a boot in which nobody ever vouched for real time; they are marked so.
@@ -227,9 +227,10 @@ fn look_for_the_missing(truth: &Truth, contents: &Contents, found: &HashMap<u64,
             }
             let run = &truth.runs[said.run];
             let age = run.killed_ns.map(|killed| killed - said.after_ns);
-            if age.is_some_and(|age| age <= run.commit_every_ns + COMMIT_SLACK_NS) {
+            let beyond = age.map(|age| age - run.commit_every_ns);
+            if beyond.is_some_and(|beyond| beyond <= COMMIT_SLACK_NS) {
                 judgement.cut_off += 1;
-                judgement.worst_cut_ns = judgement.worst_cut_ns.max(age.unwrap_or(0));
+                judgement.worst_cut_ns = judgement.worst_cut_ns.max(beyond);
                 continue;
             }
             let after = of[at..].iter().find_map(|said| found.get(&said.index)).copied();
@@ -356,7 +357,7 @@ mod tests {
         truth.runs[0].killed_ns = Some(102_100 * MS);
         let judgement = judge(&truth, &contents);
         assert!(judgement.wrong.is_empty(), "{judgement:?}");
-        assert_eq!((judgement.cut_off, judgement.worst_cut_ns), (2, 300 * MS));
+        assert_eq!((judgement.cut_off, judgement.worst_cut_ns), (2, Some(-700 * MS)));
         truth.runs[0].killed_ns = Some(104 * SECOND);
         assert_eq!(wrong(&truth, &contents), [(Wrong::Missing, 2)]);
     }

@@ -42,9 +42,9 @@ pub(crate) struct Turned {
 }
 
 impl Turned {
-    /// Clocks that are right and vouched for, in `folder`; `disk` is what a power cut strikes.
+    /// Clocks that are right and vouched for, in `folder`; `disk` is what a power cut strikes, and what it leaves is kept
+    /// in `folder/images`.
     pub(crate) fn new(folder: &Path, library: &Path, disk: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder.join("images"))?;
         let page = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(folder.join("page"))?;
         page.set_len(PAGE)?;
         let turned = Self { page, folder: folder.into(), library: library.into(), disk: disk.into() };

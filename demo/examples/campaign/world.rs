@@ -30,6 +30,8 @@ pub(crate) const RECEIVERS: [&str; 3] = ["left", "right", "spare"];
 /// Sizes of the disks, MiB: room for a minute's records and the ballast, soon filled.
 const GATEWAY_DISK: u32 = 16;
 const HUB_DISK: u32 = 24;
+/// Room for two copies of what lies on the gateway's disk. In memory too: copying must not hold the agent up.
+const IMAGES_DISK: u32 = 2 * GATEWAY_DISK;
 /// How long a service manager waits before it starts a program again.
 const RESTART: Duration = Duration::from_secs(1);
 /// How long a stop may take; the agent's own limit is 15 s.
@@ -96,6 +98,7 @@ pub(crate) struct World {
     turned: Turned,
     gateway_disk: Disk,
     hub_disk: Disk,
+    _images: Disk,
     settings: Settings,
     ear: Ear,
     twin: Option<Twin>,
@@ -122,6 +125,7 @@ impl World {
         let mut dice = fastrand::Rng::with_seed(seed);
         let [broker_port, gateway_port, hub_port, http, http_2] = std::array::from_fn(|_| free_port());
         let gateway_disk = Disk::new(folder.join("gateway-disk"), GATEWAY_DISK)?;
+        let images = Disk::new(folder.join("images"), IMAGES_DISK)?;
         let mut world = Self {
             folder: folder.into(),
             tools: tools.clone(),
@@ -136,6 +140,7 @@ impl World {
             receivers: Receivers::start(&RECEIVERS, 1)?,
             turned: Turned::new(folder, &tools.preload, &gateway_disk.path)?,
             gateway_disk,
+            _images: images,
             hub_disk: Disk::new(folder.join("hub-disk"), HUB_DISK)?,
             settings: Settings { receivers: vec![0, 1], encoding: "postcard", lazy_s: 0, ..Settings::drawn(&mut dice) },
             ear: Ear::start(broker_port, format!("{PREFIX}/{GATEWAY}/log")),
