@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     net::{Ipv4Addr, TcpListener},
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::FileExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU16, Ordering},
@@ -170,4 +170,42 @@ impl Drop for Disk {
             let _ = Command::new("umount").arg("-l").arg(&self.path).output();
         }
     }
+}
+
+/// Files below a folder, in order of their names.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<io::Result<_>>()?;
+    entries.sort();
+    for path in entries {
+        match path.is_dir() {
+            true => files(&path, found)?,
+            false if path.metadata()?.len() > 0 => found.push(path),
+            false => {}
+        }
+    }
+    Ok(())
+}
+
+/// Flips up to eight bits of a file of the spool, or cuts it short.
+pub(crate) fn damage(spool: &Path, cut: bool, dice: &mut fastrand::Rng) -> io::Result<()> {
+    let mut found = Vec::new();
+    files(spool, &mut found)?;
+    // Damage to what holds no data shows nothing.
+    found.retain(|path| !path.ends_with("lock") && !path.ends_with("ballast"));
+    if found.is_empty() {
+        return Ok(());
+    }
+    let path = &found[dice.usize(..found.len())];
+    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    if cut {
+        return file.set_len(dice.u64(..length));
+    }
+    for _ in 0..dice.u8(1..=8) {
+        let (place, mut byte) = (dice.u64(..length), [0]);
+        file.read_exact_at(&mut byte, place)?;
+        byte[0] ^= 1 << dice.u8(..8);
+        file.write_all_at(&byte, place)?;
+    }
+    Ok(())
 }

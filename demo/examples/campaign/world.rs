@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -18,7 +17,7 @@ use crate::{
     oracle::Run,
     plan::{Fault, Kind, on_hub_line},
     preload::Turned,
-    program::{Disk, Program, free_port, is_defect},
+    program::{Disk, Program, damage, free_port, is_defect},
     receiver::{BAUD, Receivers, boot_ns, utc_ns},
 };
 
@@ -569,42 +568,4 @@ impl World {
             let _ = Command::new("cp").arg("-r").arg(&disk.path).arg(to).output();
         }
     }
-}
-
-/// Files below a folder, in order of their names.
-fn files(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
-    let mut entries: Vec<PathBuf> = fs::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<io::Result<_>>()?;
-    entries.sort();
-    for path in entries {
-        match path.is_dir() {
-            true => files(&path, found)?,
-            false if path.metadata()?.len() > 0 => found.push(path),
-            false => {}
-        }
-    }
-    Ok(())
-}
-
-/// Flips up to eight bits of a file of the spool, or cuts it short.
-fn damage(spool: &Path, cut: bool, dice: &mut fastrand::Rng) -> io::Result<()> {
-    let mut found = Vec::new();
-    files(spool, &mut found)?;
-    // Damage to what holds no data shows nothing.
-    found.retain(|path| !path.ends_with("lock") && !path.ends_with("ballast"));
-    if found.is_empty() {
-        return Ok(());
-    }
-    let path = &found[dice.usize(..found.len())];
-    let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-    let length = file.metadata()?.len();
-    if cut {
-        return file.set_len(dice.u64(..length));
-    }
-    for _ in 0..dice.u8(1..=8) {
-        let (place, mut byte) = (dice.u64(..length), [0]);
-        file.read_exact_at(&mut byte, place)?;
-        byte[0] ^= 1 << dice.u8(..8);
-        file.write_all_at(&byte, place)?;
-    }
-    Ok(())
 }
