@@ -72,8 +72,11 @@ pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
     sync_name(dir)
 }
 
-/// Puts `new` in the place of `dir`. A crash in between leaves `new` without `dir`, and the next start ends the work.
+/// Puts `new`, whose content is synced, in the place of `dir`. A crash in between leaves `new` without `dir`, and the next
+/// start ends the work. Not every file system keeps names in order: before `dir` goes, the name of `new` has to be on
+/// disk, or a power cut leaves neither.
 pub(super) fn replace_dir(dir: &Path, new: &Path) -> io::Result<()> {
+    sync_name(new)?;
     let gone = dir.with_extension("gone");
     if gone.exists() {
         fs::remove_dir_all(&gone)?;

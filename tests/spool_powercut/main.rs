@@ -175,7 +175,11 @@ fn whatever_a_power_cut_leaves_opens_and_has_everything_that_was_flushed() {
         promises[ops.len() - 1].durable
     );
     let mut dice = fastrand::Rng::with_seed(seed);
-    let mut cuts: Vec<usize> = (0..images).map(|_| dice.usize(1..ops.len())).collect();
+    // Every other cut comes right behind a rename, for what is moved out of the way is most easily lost there.
+    let renames: Vec<usize> = (1..).zip(&ops).filter(|(_, op)| op.op == b'R').map(|(step, _)| step).collect();
+    let mut cuts: Vec<usize> = (0..images)
+        .map(|image| if image % 2 == 0 { dice.usize(1..ops.len()) } else { renames[dice.usize(..renames.len())] })
+        .collect();
     cuts.sort_unstable();
     let (mut disk, mut done, mut faults) = (Disk::new(&root), 0, Vec::new());
     for cut in cuts {
