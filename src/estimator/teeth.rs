@@ -27,6 +27,8 @@ const CLEAR: f64 = 0.5;
 /// The scatter has jumped when it is so many times its mean over so many turns in a row: the table is a tooth off.
 const JUMP: f64 = 3.0;
 const JUMPS: u32 = 2;
+/// A tooth that strays on so many turns in a row lies there. Stamps that are late by chance hit one twice now and then.
+const STUBBORN: u8 = 3;
 /// Turns until the scatter has a mean to compare with, and the table is worth telling of a single tooth.
 const LEARNED: u32 = 16;
 /// A tooth is damaged when it lies so many times further off than the others do, and so far in pitches.
@@ -53,8 +55,8 @@ pub(super) struct Teeth {
     candidate: Option<Candidate>,
     /// Stamps of two turns; 0 where no tooth came.
     times: Vec<u64>,
-    /// Teeth whose newest pulse strayed, a bit each.
-    strayed: [u64; LARGEST as usize / 64],
+    /// On how many turns in a row, up to the newest, each tooth's pulse strayed.
+    strayed: Vec<u8>,
     /// Added to a pulse's index it is the tooth's place in the table, but for whole turns.
     shift: i64,
     placed: bool,
@@ -67,7 +69,7 @@ pub(super) struct Teeth {
     rate: f64,
     /// Change of the rate at the turn before, while there is no break between.
     change: Option<f64>,
-    /// Mean scatter about the parabola, s2, the turns it was taken over, and those in a row far above it.
+    /// Mean scatter about the parabola, s2, but for the worst tooth; the turns it was taken over, and those in a row far above it.
     scatter: f64,
     scatters: u32,
     jumps: u32,
@@ -87,7 +89,7 @@ impl Teeth {
                 kept: vec![0.0; places],
                 candidate: None,
                 times: vec![0; 2 * places],
-                strayed: Default::default(),
+                strayed: vec![0; places],
                 shift: 0,
                 placed: false,
                 newest: 0,
@@ -182,21 +184,20 @@ impl Teeth {
         } else {
             self.run = 1;
         }
-        let again = self.stray_again(index, stray);
-        self.times[index.rem_euclid(ring) as usize] = if stray && !again { 0 } else { t.0 };
+        let astray = self.goes_astray(index, stray);
+        self.times[index.rem_euclid(ring) as usize] = if astray { 0 } else { t.0 };
         self.newest = index;
         let exchanged = self.compare();
         let turned = self.run / places > before / places;
         (turned && self.run >= 2 * places && self.turn(jitter)) || exchanged
     }
 
-    /// Notes whether the tooth strayed; true when it did so on the turn before, too.
-    fn stray_again(&mut self, index: i64, stray: bool) -> bool {
+    /// Notes whether the tooth strayed; true while that may be its stamp's fault.
+    fn goes_astray(&mut self, index: i64, stray: bool) -> bool {
         let tooth = self.tooth(index);
-        let (word, bit) = (&mut self.strayed[tooth / 64], 1 << (tooth % 64));
-        let before = *word & bit != 0;
-        *word = if stray { *word | bit } else { *word & !bit };
-        stray && before
+        let turns = &mut self.strayed[tooth];
+        *turns = if stray { turns.saturating_add(1) } else { 0 };
+        stray && *turns < STUBBORN
     }
 
     /// Index and stamp of each pulse of the last two turns, oldest first.
@@ -229,19 +230,28 @@ impl Teeth {
         if !self.is_quiet(&fit, turn, jitter) {
             return false;
         }
-        if self.has_jumped(&fit) {
+        let places = self.table.len() as i64;
+        let residuals = |teeth: &Self, index: i64| {
+            [index - places, index].map(|index| {
+                let t = teeth.times[index.rem_euclid(2 * places) as usize];
+                (t != 0).then(|| point(teeth, index, t)).map(|(x, y)| fit.residual(sums.n, x, y))
+            })
+        };
+        let newest_turn = self.newest + 1 - places..=self.newest;
+        let (mut squares, mut worst) = (0.0, 0.0_f64);
+        for index in newest_turn.clone() {
+            let own = residuals(self, index).iter().flatten().map(|residual| residual * residual).sum::<f64>();
+            (squares, worst) = (squares + own, worst.max(own));
+        }
+        if self.has_jumped((squares - worst) / (fit.rate * fit.rate)) {
             self.begin_anew();
             return true;
         }
         self.turns = self.turns.saturating_add(1);
         self.rate += (fit.rate - self.rate) / f64::from(self.turns.min(100));
         let step = (1.0 / f64::from(self.turns)).max(LEAST_STEP);
-        let places = self.table.len() as i64;
-        for index in self.newest + 1 - places..=self.newest {
-            let passes = [index - places, index].map(|index| {
-                let t = self.times[index.rem_euclid(2 * places) as usize];
-                (t != 0).then(|| point(self, index, t)).map(|(x, y)| fit.residual(sums.n, x, y))
-            });
+        for index in newest_turn {
+            let passes = residuals(self, index);
             let known = passes.iter().flatten().count();
             if known > 0 {
                 let residual = passes.iter().flatten().sum::<f64>() / known as f64;
@@ -266,8 +276,9 @@ impl Teeth {
             && fit.rate >= SLOW * self.rate
     }
 
-    fn has_jumped(&mut self, fit: &Fit) -> bool {
-        let scatter = fit.variance / (fit.rate * fit.rate);
+    /// Takes the `scatter` of two turns, s2. The worst tooth is left out of it: one may be damaged, or its stamps late,
+    /// while a table that is a tooth off is off everywhere.
+    fn has_jumped(&mut self, scatter: f64) -> bool {
         if self.scatters >= LEARNED && !self.placed && scatter > JUMP * self.scatter {
             self.jumps += 1;
             return self.jumps >= JUMPS;

@@ -19,9 +19,15 @@ const FIRST_RATE: f64 = 0.2;
 const FIRST_ACCELERATION: f64 = 5.0;
 /// What teeth are off when all is learned, in pitches: the filter must not become surer than the wheel is round.
 const ROUND: f64 = 2e-4;
-/// An innovation is an outlier beyond so many of its standard deviations, and so many outliers in a row are the truth.
+/// An innovation is an outlier beyond so many of its standard deviations.
 const OUTLIER: f64 = 5.0;
-const CONVINCING: u32 = 3;
+/// So many outliers in a row are the truth when they agree: a wheel that moves otherwise, or a count that is off, draws
+/// off on a line or a slight bend, while stamps that are late are so by chance. So many are it however they lie.
+const CONVINCING: usize = 3;
+const OVERWHELMING: usize = 6;
+/// How far the middle of three may lie off the others' line, as a share of the largest: twice 1/9 is that of 1, 4, 9, the
+/// ways gone beside a wheel that began to brake.
+const BENT: f64 = 0.25;
 
 /// Phase in pitches since the newest pulse, rate in Hz, its change in Hz/s, and their covariance.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +61,30 @@ pub(super) struct Tracker {
     max_change: f64,
     newest: Option<BootNs>,
     running: bool,
-    outliers: u32,
+    strays: Strays,
+}
+
+/// Outliers in a row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Strays {
+    count: usize,
+    /// How far the newest lay off, in pitches, the newest last.
+    off: [f64; CONVINCING],
+}
+
+impl Strays {
+    fn push(&mut self, off: f64) {
+        self.count += 1;
+        self.off.rotate_left(1);
+        self.off[CONVINCING - 1] = off;
+    }
+
+    fn convince(&self) -> bool {
+        let [a, b, c] = self.off;
+        let largest = a.abs().max(b.abs()).max(c.abs());
+        let agree = (a - 2.0 * b + c).abs() <= BENT * largest;
+        self.count >= OVERWHELMING || (self.count >= CONVINCING && agree)
+    }
 }
 
 /// How a pulse lies beside what was expected.
@@ -79,12 +108,12 @@ impl Tracker {
             max_change,
             newest: None,
             running: false,
-            outliers: 0,
+            strays: Strays::default(),
         }
     }
 
     pub(super) fn forget(&mut self) {
-        (self.newest, self.running, self.outliers) = (None, false, 0);
+        (self.newest, self.running, self.strays) = (None, false, Strays::default());
     }
 
     /// Pitches turned at `t` since the newest pulse.
@@ -135,8 +164,8 @@ impl Tracker {
         let off = places + offset - phase;
         // Beyond chance, and beyond what the hardest brake does in the time.
         if off.abs() > OUTLIER * variance.sqrt() + 0.5 * self.max_change * dt * dt {
-            self.outliers += 1;
-            if self.outliers >= CONVINCING {
+            self.strays.push(off);
+            if self.strays.convince() {
                 self.forget();
                 self.newest = Some(t);
                 self.models[0].x = [offset, 0.0, 0.0];
@@ -145,7 +174,7 @@ impl Tracker {
             self.models.iter_mut().for_each(|model| model.x[0] -= places);
             return Fits::Stray;
         }
-        self.outliers = 0;
+        self.strays = Strays::default();
         self.correct(places, offset, jitter);
         Fits::Well
     }
