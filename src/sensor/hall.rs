@@ -287,7 +287,8 @@ impl Conditioner {
                 let ahead = i64::from(way) * places as i64;
                 let moved = (wheel.offset(ahead) - wheel.offset(0)) * f64::from(way);
                 let pitch = self.history.newest().unwrap_or(0.0);
-                self.history.push((interval - moved * pitch).max(0.5 * interval), places);
+                let early = History::is_spark(step.foreseen, places);
+                self.history.push((interval - moved * pitch).max(0.5 * interval), places, early);
                 Some(self.accept(t, last.index + ahead, way, cut))
             }
             Advance::Unknown => Some(self.cut(t, last, way)),

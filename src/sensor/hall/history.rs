@@ -4,6 +4,10 @@ use super::Options;
 
 /// A pulse this much of a pitch early or late is what tooth errors and a steady hand explain.
 const SLACK: f64 = 0.25;
+/// A pulse let through that comes this much of a pitch before it should may be a spark.
+const SPARK: f64 = 0.1;
+/// A pulse before so much of the way to the next tooth, by the one who follows the wheel, is none, whatever the intervals.
+const FAR_TOO_EARLY: f64 = 0.5;
 /// An interval and the one before it differ by sqrt(6) sigma of jitter: this is 3.7 of that, and the shortest of three is
 /// taken on top. Where it comes to a whole pitch the stamps are too rough to refuse anything.
 const NOISE: f64 = 9.0;
@@ -53,6 +57,8 @@ pub(super) struct History {
     floor: f64,
     jitter: f64,
     measured: u32,
+    /// So many of the newest intervals begin or end at what may have been a spark.
+    tainted: u32,
 }
 
 impl History {
@@ -60,7 +66,7 @@ impl History {
         let floor = floor.max(JITTER_MIN);
         let jitter = JITTER_FIRST.max(floor);
         // As if eight had been measured: one small difference must not make the gate narrow.
-        Self { intervals: [0.0; 3], known: 0, single: [false; 3], floor, jitter, measured: 8 }
+        Self { intervals: [0.0; 3], known: 0, single: [false; 3], floor, jitter, measured: 8, tainted: 0 }
     }
 
     pub(super) fn forget(&mut self) {
@@ -77,7 +83,9 @@ impl History {
         (self.known > 0).then_some(self.intervals[0])
     }
 
-    pub(super) fn push(&mut self, interval: f64, places: u64) {
+    /// Takes an interval over so many places; `early` when it ended before the wheel should have got there.
+    pub(super) fn push(&mut self, interval: f64, places: u64, early: bool) {
+        self.tainted = if early { 2 } else { self.tainted.saturating_sub(1) };
         self.intervals = [interval / places as f64, self.intervals[0], self.intervals[1]];
         self.single = [places == 1, self.single[0], self.single[1]];
         self.known = (self.known + 1).min(3);
@@ -96,6 +104,11 @@ impl History {
         self.jitter = mean.clamp(self.floor, JITTER_MAX.max(self.floor));
     }
 
+    /// Whether what came at the `foreseen` phase as the pulse of so many places may be a spark.
+    pub(super) fn is_spark(foreseen: Option<f64>, places: u64) -> bool {
+        foreseen.is_some_and(|phase| phase < places as f64 - SPARK)
+    }
+
     /// Says what came. An edge is refused, or lost ones are put back without the kernel's word, only where both the
     /// last intervals and the foresight say so: the one is misled by a single late stamp, the other lags in a skid.
     pub(super) fn judge(&self, step: &Step, options: &Options) -> Advance {
@@ -106,7 +119,10 @@ impl History {
         if self.known == 0 {
             return if told.is_none() { Advance::By { places: next, sure: true } } else { Advance::Unknown };
         }
-        let newest = self.intervals[0];
+        let newest = match foreseen {
+            Some(phase) if self.tainted > 0 && phase > FAR_TOO_EARLY => interval / phase,
+            _ => self.intervals[0],
+        };
         // The rate was measured over the interval before: from its middle to the end of this one the wheel may have
         // gained 1/2 g (old + new) in rate, and that times the interval in phase.
         let change = 0.5 * options.max_rate_change * interval * (newest + interval);
@@ -114,7 +130,10 @@ impl History {
         let noise = SLACK.max(NOISE * self.jitter / shortest);
         // By the shortest of three: after a gap in the teeth, or a glitch let through, the others are the longer.
         let is_early = |phase: f64| phase + change < next as f64 * (1.0 - noise);
-        if is_early(interval / shortest) && foreseen.is_none_or(is_early) {
+        // A spark let through spoils the intervals the next one is measured by; who follows the wheel knows better. Not so
+        // where pulses come late: in a skid the follower lags.
+        let is_far_too_early = |phase: f64| phase + change < next as f64 * FAR_TOO_EARLY;
+        if (is_early(interval / shortest) && foreseen.is_none_or(is_early)) || foreseen.is_some_and(is_far_too_early) {
             return Advance::Early;
         }
         let phase = interval / newest;

@@ -68,19 +68,15 @@ pub(super) fn run(options: &Options) -> Group {
         let ours = times(faulty.score.error.get()).unwrap_or(f64::NAN);
         let jitter = kind.sigma * 1e6;
         let text = format!("{}, {jitter:.0} us", kind.name);
-        let row = Row::new(text, ours, told_when(kind.fault == Fault::All, Gate::AtMost(WORSE)));
+        let row = Row::new(text, ours, Gate::AtMost(WORSE));
         let row = row.bound(mm_per_s(clean)).peers(faulty.score.peer_errors().map(times));
         group.rows.push(row.unless(faulty.score.spoke(false) && whole.score.spoke(false), "silent at times"));
         let text = format!("  pulses off after {:.0}", passings.len());
         let off = (faulty.turned - whole.turned).round().abs();
-        let row = Row::new(text, off, told_when(kind.fault == Fault::All, Gate::AtMost(0.0)));
+        let row = Row::new(text, off, Gate::AtMost(0.0));
         group.rows.push(row.peers([Some(faulty.count_off), None, None, None]));
     }
     group
-}
-
-fn told_when(told: bool, gate: Gate) -> Gate {
-    if told { Gate::Told } else { gate }
 }
 
 fn outcome(
