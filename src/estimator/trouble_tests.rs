@@ -136,3 +136,77 @@ fn a_tooth_that_trembles_before_the_sensor_is_held_at_zero() {
     let index = wheel.newest().unwrap().index;
     assert!((moved + off.len() as i64 - index).abs() <= 3, "{index}");
 }
+
+/// A steady drive, learned; then what `spoil` makes of the pulses after 10 s. Gives the most any speed was off after
+/// that, and by how many pitches the count is off.
+fn spoilt(spoil: impl Fn(usize, f64, &mut Vec<f64>)) -> (f64, i64) {
+    let mut rng = fastrand::Rng::with_seed(8);
+    let whole = Cut::new(48, 0.01, &mut rng).pulses(&Motion::steady(17.3), 20.0);
+    let mut times = Vec::new();
+    let mut after = 0;
+    for &(_, t) in &whole {
+        if t < 10.0 {
+            times.push(t);
+        } else {
+            spoil(after, t, &mut times);
+            after += 1;
+        }
+    }
+    let edges = stamped(times, 1e-6, &mut rng);
+    let mut wheel = Wheel::new(options(48));
+    let mut worst = 0.0_f64;
+    run(&mut wheel, &edges, START + 9.0, START + 20.0, 0.1, |_, _, _, out| {
+        for reading in out {
+            worst = worst.max((reading.value.unwrap().value - 17.3).abs());
+        }
+    });
+    (worst, wheel.newest().unwrap().index - whole.last().unwrap().0 as i64)
+}
+
+/// Seconds from one pulse to the next, in these drives.
+const PITCH_S: f64 = CIRCUMFERENCE / 48.0 / 17.3;
+
+#[test]
+fn sparks_in_neighbouring_pitches_do_not_double_the_speed() {
+    let (worst, off) = spoilt(|k, t, times| {
+        match k {
+            100 => times.push(t - 0.22 * PITCH_S),
+            101 => times.push(t - 0.59 * PITCH_S),
+            _ => {}
+        }
+        times.push(t);
+    });
+    assert!(worst < 0.02 && off == 0, "{worst} m/s, {off}");
+}
+
+#[test]
+fn a_pulse_lost_right_after_a_spark_is_put_back() {
+    let (worst, off) = spoilt(|k, t, times| {
+        if k == 100 {
+            times.push(t - 0.22 * PITCH_S);
+        }
+        if k != 101 {
+            times.push(t);
+        }
+    });
+    assert!(worst < 0.02 && off == 0, "{worst} m/s, {off}");
+}
+
+#[test]
+fn a_tooth_whose_stamp_is_late_on_two_turns_costs_no_table() {
+    // Where in the turns it lies decides whether the turns count as quiet.
+    for tooth in 100..148 {
+        let late = |k| if k == tooth || k == tooth + 48 { 80e-6 } else { 0.0 };
+        let (worst, off) = spoilt(|k, t, times| times.push(t + late(k)));
+        assert!(worst < 0.001 && off == 0, "{tooth}: {worst} m/s, {off}");
+    }
+}
+
+#[test]
+fn three_late_stamps_in_a_row_are_no_other_motion() {
+    let late = [60e-6, 450e-6, 140e-6];
+    let (worst, off) = spoilt(|k, t, times| {
+        times.push(t + k.checked_sub(100).and_then(|k| late.get(k)).copied().unwrap_or(0.0));
+    });
+    assert!(worst < 0.005 && off == 0, "{worst} m/s, {off}");
+}
