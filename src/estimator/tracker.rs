@@ -116,6 +116,11 @@ impl Tracker {
         (self.newest, self.running, self.strays) = (None, false, Strays::default());
     }
 
+    /// Whether the newest pulses came where they should, all but one at most.
+    pub(super) fn follows(&self) -> bool {
+        self.running && self.strays.count <= 1
+    }
+
     /// Pitches turned at `t` since the newest pulse.
     pub(super) fn phase(&self, t: BootNs) -> Option<f64> {
         let newest = self.newest.filter(|_| self.running)?;

@@ -94,6 +94,10 @@ impl Foresight for Known<'_> {
         self.tracker.phase(t)
     }
 
+    fn follows(&self) -> bool {
+        self.tracker.follows()
+    }
+
     fn offset(&self, ahead: i64) -> f64 {
         let (Some(teeth), Some(newest)) = (self.teeth, self.newest) else { return 0.0 };
         teeth.offset(newest.index + ahead)

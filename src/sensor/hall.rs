@@ -93,6 +93,8 @@ pub struct Pulse {
 pub trait Foresight {
     /// How many pitches it should have turned from the newest pulse to `t`.
     fn phase(&self, t: BootNs) -> Option<f64>;
+    /// Whether that is worth more than the last intervals: not while pulse after pulse comes elsewhere.
+    fn follows(&self) -> bool;
     /// How many pitches the tooth `ahead` of the newest one (0: that one) lies beyond its place.
     fn offset(&self, ahead: i64) -> f64;
 }
@@ -101,6 +103,10 @@ pub trait Foresight {
 impl Foresight for () {
     fn phase(&self, _: BootNs) -> Option<f64> {
         None
+    }
+
+    fn follows(&self) -> bool {
+        false
     }
 
     fn offset(&self, _: i64) -> f64 {
@@ -287,7 +293,7 @@ impl Conditioner {
                 let ahead = i64::from(way) * places as i64;
                 let moved = (wheel.offset(ahead) - wheel.offset(0)) * f64::from(way);
                 let pitch = self.history.newest().unwrap_or(0.0);
-                let early = History::is_spark(step.foreseen, places);
+                let early = self.history.is_spark(&step, places, &self.options);
                 self.history.push((interval - moved * pitch).max(0.5 * interval), places, early);
                 Some(self.accept(t, last.index + ahead, way, cut))
             }
@@ -303,7 +309,7 @@ impl Conditioner {
             _ => ahead(1),
         };
         let told = (self.lost > 0).then(|| ahead(self.lost + 1));
-        Step { interval, next, told, foreseen: wheel.phase(t) }
+        Step { interval, next, told, foreseen: wheel.phase(t), follows: wheel.follows() }
     }
 
     /// A pulse after a stretch of which nobody knows how many there were.

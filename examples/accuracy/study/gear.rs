@@ -51,6 +51,11 @@ impl Gear {
         Self { pitch, ..self }
     }
 
+    /// The same with the last `missing` teeth cut away.
+    pub(crate) fn without(self, missing: usize) -> Self {
+        Self { missing, ..self }
+    }
+
     fn tooth(&self, k: i64) -> usize {
         k.rem_euclid(self.teeth.len() as i64) as usize
     }

@@ -4,6 +4,8 @@ use super::Options;
 
 /// A pulse this much of a pitch early or late is what tooth errors and a steady hand explain.
 const SLACK: f64 = 0.25;
+/// A wheel that may gain more than this in a pitch may turn from braking to accelerating unforeseen.
+const SUDDEN: f64 = 0.05;
 /// A pulse let through that comes this much of a pitch before it should may be a spark.
 const SPARK: f64 = 0.1;
 /// A pulse before so much of the way to the next tooth, by the one who follows the wheel, is none, whatever the intervals.
@@ -45,6 +47,8 @@ pub(super) struct Step {
     pub(super) told: Option<u64>,
     /// Places the wheel should have turned by now, by whoever follows it more closely.
     pub(super) foreseen: Option<f64>,
+    /// Whether that is worth more than the intervals.
+    pub(super) follows: bool,
 }
 
 /// The last three intervals a place, newest first, and what they say of the jitter.
@@ -104,15 +108,18 @@ impl History {
         self.jitter = mean.clamp(self.floor, JITTER_MAX.max(self.floor));
     }
 
-    /// Whether what came at the `foreseen` phase as the pulse of so many places may be a spark.
-    pub(super) fn is_spark(foreseen: Option<f64>, places: u64) -> bool {
-        foreseen.is_some_and(|phase| phase < places as f64 - SPARK)
+    /// Whether what came as the pulse of so many places may be a spark: earlier than foreseen by more than the
+    /// wheel may have gained.
+    pub(super) fn is_spark(&self, step: &Step, places: u64, options: &Options) -> bool {
+        let gain = gain(options, step.interval, self.newest().unwrap_or(step.interval));
+        let early = |phase: f64| phase + gain < places as f64 - SPARK;
+        step.follows && gain < SUDDEN && step.foreseen.is_some_and(early)
     }
 
     /// Says what came. An edge is refused, or lost ones are put back without the kernel's word, only where both the
     /// last intervals and the foresight say so: the one is misled by a single late stamp, the other lags in a skid.
     pub(super) fn judge(&self, step: &Step, options: &Options) -> Advance {
-        let Step { interval, next, told, foreseen } = *step;
+        let Step { interval, next, told, foreseen, follows } = *step;
         if (interval + NOISE * self.jitter) * options.max_rate * 2.0 < 1.0 {
             return Advance::Early;
         }
@@ -120,19 +127,17 @@ impl History {
             return if told.is_none() { Advance::By { places: next, sure: true } } else { Advance::Unknown };
         }
         let newest = match foreseen {
-            Some(phase) if self.tainted > 0 && phase > FAR_TOO_EARLY => interval / phase,
+            Some(phase) if follows && self.tainted > 0 && phase > FAR_TOO_EARLY => interval / phase,
             _ => self.intervals[0],
         };
-        // The rate was measured over the interval before: from its middle to the end of this one the wheel may have
-        // gained 1/2 g (old + new) in rate, and that times the interval in phase.
-        let change = 0.5 * options.max_rate_change * interval * (newest + interval);
+        let change = gain(options, interval, newest);
         let shortest = self.intervals[..self.known].iter().copied().fold(f64::INFINITY, f64::min);
         let noise = SLACK.max(NOISE * self.jitter / shortest);
         // By the shortest of three: after a gap in the teeth, or a glitch let through, the others are the longer.
         let is_early = |phase: f64| phase + change < next as f64 * (1.0 - noise);
         // A spark let through spoils the intervals the next one is measured by; who follows the wheel knows better. Not so
         // where pulses come late: in a skid the follower lags.
-        let is_far_too_early = |phase: f64| phase + change < next as f64 * FAR_TOO_EARLY;
+        let is_far_too_early = |phase: f64| follows && change < SUDDEN && phase + change < next as f64 * FAR_TOO_EARLY;
         if (is_early(interval / shortest) && foreseen.is_none_or(is_early)) || foreseen.is_some_and(is_far_too_early) {
             return Advance::Early;
         }
@@ -157,4 +162,11 @@ impl History {
             Advance::By { places: next, sure: foreseen_next }
         }
     }
+}
+
+/// How many pitches a wheel may gain in an interval, at most. Its rate was measured over the interval before: from the
+/// middle of that to the end of this one it may have gained 1/2 g (old + new) in rate, and that times the interval in
+/// phase.
+fn gain(options: &Options, interval: f64, before: f64) -> f64 {
+    0.5 * options.max_rate_change * interval * (before + interval)
 }

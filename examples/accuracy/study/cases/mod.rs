@@ -2,8 +2,12 @@
 
 mod cost;
 mod gaps;
+mod live;
+mod missing;
+mod odometer;
 mod spoilt;
 mod standstill;
+mod table;
 mod windows;
 
 use std::io;
@@ -27,7 +31,17 @@ pub(crate) const NEED_HARDWARE: [&str; 2] = [
 pub(crate) fn run(options: &Options, say: &mut dyn FnMut(&Group) -> io::Result<()>) -> io::Result<Vec<Point>> {
     let points = windows::run(options, say)?;
     type Part = fn(&Options) -> Group;
-    let parts: [(u8, Part); 4] = [(9, spoilt::run), (10, gaps::run), (11, standstill::run), (14, cost::run)];
+    let parts: [(u8, Part); 9] = [
+        (5, live::cruise),
+        (6, live::step),
+        (8, odometer::run),
+        (9, spoilt::run),
+        (10, gaps::run),
+        (11, standstill::run),
+        (12, table::run),
+        (13, missing::run),
+        (14, cost::run),
+    ];
     for (_, part) in parts.into_iter().filter(|(number, _)| options.wants(*number)) {
         say(&part(options))?;
     }
@@ -65,6 +79,8 @@ impl Setting {
     }
 }
 
+/// The teeth of a car's wheel, where one wheel is as good as another.
+const TEETH: usize = 48;
 /// How long a new wheel is driven before anything counts, as any wheel is before its first day is over, s.
 const CRUISE: f64 = 100.0;
 

@@ -15,10 +15,9 @@ use super::{
         road::Road,
         score::{Score, Trial},
     },
-    CRUISE, cruise, drive,
+    CRUISE, TEETH, cruise, drive,
 };
 
-const TEETH: usize = 48;
 const PERIOD: f64 = 0.1;
 /// How much worse than without faults, at most.
 const WORSE: f64 = 1.25;
