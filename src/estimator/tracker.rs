@@ -60,6 +60,8 @@ pub(super) struct Tracker {
     first_change: f64,
     max_change: f64,
     newest: Option<BootNs>,
+    /// Pitches by which the newest pulse's tooth lies beyond its place.
+    offset: f64,
     running: bool,
     strays: Strays,
 }
@@ -107,6 +109,7 @@ impl Tracker {
             first_change: FIRST_ACCELERATION / pitch,
             max_change,
             newest: None,
+            offset: 0.0,
             running: false,
             strays: Strays::default(),
         }
@@ -149,12 +152,14 @@ impl Tracker {
     /// are `jitter` seconds off.
     pub(super) fn take(&mut self, t: BootNs, places: f64, offset: f64, jitter: f64) -> Fits {
         let Some(before) = self.newest.replace(t) else {
-            self.models[0].x = [offset, 0.0, 0.0];
+            self.offset = offset;
             return Fits::Well;
         };
         let dt = t.since(before).as_secs_f64();
+        let way = places + offset - self.offset;
+        self.offset = offset;
         if !self.running {
-            self.start(dt, places + offset - self.models[0].x[0], offset, jitter);
+            self.start(dt, way, offset, jitter);
             return Fits::Well;
         }
         self.mix(dt);
@@ -173,7 +178,7 @@ impl Tracker {
             if self.strays.convince() {
                 self.forget();
                 self.newest = Some(t);
-                self.models[0].x = [offset, 0.0, 0.0];
+                self.start(dt, way, offset, jitter);
                 return Fits::Anew;
             }
             self.models.iter_mut().for_each(|model| model.x[0] -= places);
