@@ -28,7 +28,8 @@ const CLEAR: f64 = 0.5;
 const JUMP: f64 = 3.0;
 const JUMPS: u32 = 2;
 /// A tooth that strays on so many turns in a row lies there. Stamps that are late by chance hit one twice now and then.
-const STUBBORN: u8 = 3;
+/// It is also the mask of a [`Passing`]'s count.
+const STUBBORN: u64 = 3;
 /// Turns until the scatter has a mean to compare with, and the table is worth telling of a single tooth.
 const LEARNED: u32 = 16;
 /// A tooth is damaged when it lies so many times further off than the others do, and so far in pitches.
@@ -46,6 +47,24 @@ struct Candidate {
     second: f64,
 }
 
+/// A tooth's passing: its stamp, whose last two bits, 4 ns, say on how many turns in a row up to this the tooth strayed.
+/// While that may be the stamp's fault, and where no tooth came, the stamp is 0.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passing(u64);
+
+impl Passing {
+    /// The same tooth's, a turn later.
+    fn next(self, t: BootNs, stray: bool) -> Self {
+        let turns = if stray { ((self.0 & STUBBORN) + 1).min(STUBBORN) } else { 0 };
+        let believed = !stray || turns == STUBBORN;
+        Self(if believed { t.0 & !STUBBORN } else { 0 } | turns)
+    }
+
+    fn stamp(self) -> Option<u64> {
+        Some(self.0 & !STUBBORN).filter(|&t| t != 0)
+    }
+}
+
 /// The table and how it is learned.
 #[derive(Debug)]
 pub(super) struct Teeth {
@@ -53,10 +72,8 @@ pub(super) struct Teeth {
     table: Vec<f32>,
     kept: Vec<f32>,
     candidate: Option<Candidate>,
-    /// Stamps of two turns; 0 where no tooth came.
-    times: Vec<u64>,
-    /// On how many turns in a row, up to the newest, each tooth's pulse strayed.
-    strayed: Vec<u8>,
+    /// The passings of two turns.
+    passings: Vec<Passing>,
     /// Added to a pulse's index it is the tooth's place in the table, but for whole turns.
     shift: i64,
     placed: bool,
@@ -88,8 +105,7 @@ impl Teeth {
                 table: vec![0.0; places],
                 kept: vec![0.0; places],
                 candidate: None,
-                times: vec![0; 2 * places],
-                strayed: vec![0; places],
+                passings: vec![Passing::default(); 2 * places],
                 shift: 0,
                 placed: false,
                 newest: 0,
@@ -170,7 +186,7 @@ impl Teeth {
     /// same tooth's each turn. `jitter` in seconds. True when the table was exchanged,
     /// so that pulses corrected before and after do not go together.
     pub(super) fn take(&mut self, t: BootNs, index: i64, stray: bool, jitter: f64) -> bool {
-        let ring = self.times.len() as i64;
+        let ring = self.passings.len() as i64;
         let step = index.wrapping_sub(self.newest);
         if self.run > 0 && !(1..ring).contains(&step) {
             self.forget_run();
@@ -178,35 +194,26 @@ impl Teeth {
         let (before, places) = (self.run, self.table.len() as u64);
         if self.run > 0 {
             for missing in 1..step {
-                self.times[(self.newest + missing).rem_euclid(ring) as usize] = 0;
+                self.passings[(self.newest + missing).rem_euclid(ring) as usize] = Passing::default();
             }
             self.run += step as u64;
         } else {
             self.run = 1;
         }
-        let astray = self.goes_astray(index, stray);
-        self.times[index.rem_euclid(ring) as usize] = if astray { 0 } else { t.0 };
+        let last_turn = self.passings[index.wrapping_sub(places as i64).rem_euclid(ring) as usize];
+        self.passings[index.rem_euclid(ring) as usize] = last_turn.next(t, stray);
         self.newest = index;
         let exchanged = self.compare();
         let turned = self.run / places > before / places;
         (turned && self.run >= 2 * places && self.turn(jitter)) || exchanged
     }
 
-    /// Notes whether the tooth strayed; true while that may be its stamp's fault.
-    fn goes_astray(&mut self, index: i64, stray: bool) -> bool {
-        let tooth = self.tooth(index);
-        let turns = &mut self.strayed[tooth];
-        *turns = if stray { turns.saturating_add(1) } else { 0 };
-        stray && *turns < STUBBORN
-    }
-
     /// Index and stamp of each pulse of the last two turns, oldest first.
     fn pulses(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
-        let ring = self.times.len() as i64;
+        let ring = self.passings.len() as i64;
         (1 - ring..=0).filter_map(move |back| {
             let index = self.newest + back;
-            let t = self.times[index.rem_euclid(ring) as usize];
-            (t != 0).then_some((index, t))
+            Some((index, self.passings[index.rem_euclid(ring) as usize].stamp()?))
         })
     }
 
@@ -233,8 +240,9 @@ impl Teeth {
         let places = self.table.len() as i64;
         let residuals = |teeth: &Self, index: i64| {
             [index - places, index].map(|index| {
-                let t = teeth.times[index.rem_euclid(2 * places) as usize];
-                (t != 0).then(|| point(teeth, index, t)).map(|(x, y)| fit.residual(sums.n, x, y))
+                let t = teeth.passings[index.rem_euclid(2 * places) as usize].stamp()?;
+                let (x, y) = point(teeth, index, t);
+                Some(fit.residual(sums.n, x, y))
             })
         };
         let newest_turn = self.newest + 1 - places..=self.newest;

@@ -15,7 +15,7 @@ mod options;
 mod ours;
 mod peers;
 mod plot;
-mod report;
+pub(crate) mod report;
 mod road;
 mod score;
 

@@ -110,7 +110,7 @@ impl Group {
 }
 
 /// Width of the case, of the bound, of a figure, of the gate.
-const CASE: usize = 50;
+const CASE: usize = 64;
 const BOUND: usize = 12;
 const FIGURE: usize = 8;
 const GATE: usize = 13;

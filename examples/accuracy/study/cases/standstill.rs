@@ -23,8 +23,8 @@ const LONGEST_WAIT: f64 = 3.0;
 const DELIVERY: f64 = 0.005;
 /// Others hold the last period for so long, s.
 const HOLD: f64 = 2.0;
-/// Rounding of a stamp against the bound.
-const ROUNDING: f64 = 1e-6;
+/// Rounding of a stamp against the bound, percent.
+const ROUNDING_PERCENT: f64 = 1e-4;
 
 /// What came of the stops of one kind of wheel.
 #[derive(Default)]
@@ -52,7 +52,7 @@ pub(super) fn run(options: &Options) -> Group {
                 .bound(format!("{:.3} s", limit - PERIOD - DELIVERY)),
         );
         let text = format!("{teeth:>2} teeth: most above d/age, percent");
-        group.rows.push(Row::new(text, 100.0 * stops.above, Gate::AtMost(ROUNDING * 100.0)));
+        group.rows.push(Row::new(text, 100.0 * stops.above, Gate::AtMost(ROUNDING_PERCENT)));
         let text = format!("{teeth:>2} teeth: rms error +-1.5 s about standstill, m/s");
         let held = [None, stops.held.get(), None, None];
         group.rows.push(Row::new(text, stops.shown.get().unwrap_or(f64::NAN), Gate::Told).peers(held));
