@@ -24,8 +24,10 @@ const SLOW: f64 = 0.2;
 const GIVE_UP: u32 = 32;
 /// A rotation fits when its squares are below this much of the next best's.
 const CLEAR: f64 = 0.5;
-/// The scatter has jumped when it is so many times its mean over so many turns in a row: the table is a tooth off.
+/// The scatter has jumped when it is so many times its mean, and by more of its own standard deviations than chance ever
+/// brings, over so many turns in a row: the table is a tooth off.
 const JUMP: f64 = 3.0;
+const CHANCE: f64 = 6.0;
 const JUMPS: u32 = 2;
 /// A tooth that strays on so many turns in a row lies there. Stamps that are late by chance hit one twice now and then.
 /// It is also the mask of a [`Passing`]'s count.
@@ -90,6 +92,7 @@ pub(super) struct Teeth {
     scatter: f64,
     scatters: u32,
     jumps: u32,
+    jump: f64,
     /// How much of the table is not its own noise, 0 to 1.
     trust: f64,
     /// Metres.
@@ -116,6 +119,7 @@ impl Teeth {
                 scatter: 0.0,
                 scatters: 0,
                 jumps: 0,
+                jump: jump(places),
                 trust: 0.0,
                 pitch,
             }
@@ -287,7 +291,7 @@ impl Teeth {
     /// Takes the `scatter` of two turns, s2. The worst tooth is left out of it: one may be damaged, or its stamps late,
     /// while a table that is a tooth off is off everywhere.
     fn has_jumped(&mut self, scatter: f64) -> bool {
-        if self.scatters >= LEARNED && !self.placed && scatter > JUMP * self.scatter {
+        if self.scatters >= LEARNED && !self.placed && scatter > self.jump * self.scatter {
             self.jumps += 1;
             return self.jumps >= JUMPS;
         }
@@ -369,4 +373,12 @@ impl Teeth {
         let damaged = self.turns >= LEARNED && size(worst) > (DAMAGED * usual).max(DAMAGED_LEAST);
         damaged.then_some((tooth, worst.into()))
     }
+}
+
+/// By how much the scatter about a parabola of two turns of so many teeth, but for the worst, has to rise. A mean of `n`
+/// squares exceeds `(1 - 2/(9n) + z sqrt(2/(9n)))^3` of itself as seldom as a normal number exceeds `z` (Wilson and
+/// Hilferty, 1931).
+fn jump(places: usize) -> f64 {
+    let ninth = 2.0 / (9.0 * (2.0 * places as f64 - 5.0).max(1.0));
+    JUMP.max((1.0 - ninth + CHANCE * ninth.sqrt()).powi(3))
 }

@@ -177,6 +177,11 @@ impl Wheel {
         let fits = self.tracker.take(pulse.t, places as f64, offset, jitter);
         if fits == Fits::Anew {
             self.window.clear();
+            // The newest two are on one line again.
+            if let Some(before) = self.newest {
+                let offset = self.offset(&before);
+                self.window.push(&before, offset);
+            }
         }
         if fits != Fits::Stray {
             self.window.push(pulse, offset);

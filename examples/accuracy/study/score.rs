@@ -79,9 +79,9 @@ impl Score {
     }
 
     /// Whether it spoke when there was something to say. One tick in fifty may fall to the pacing of the reports. Where
-    /// the acceleration jumps, a wheel of few pulses begins anew, and that takes some of them: one in five.
+    /// the acceleration jumps, a wheel of few pulses begins anew, and that takes some of them: one in four.
     pub(crate) fn spoke(&self, jumps: bool) -> bool {
-        self.error.count > 0 && self.silence() <= if jumps { 20.0 } else { 2.0 } && self.bounds() <= 33.0
+        self.error.count > 0 && self.silence() <= if jumps { 25.0 } else { 2.0 } && self.bounds() <= 33.0
     }
 
     /// Share of bounds among what was said, percent.

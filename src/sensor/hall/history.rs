@@ -111,9 +111,15 @@ impl History {
     /// Whether what came as the pulse of so many places may be a spark: earlier than foreseen by more than the
     /// wheel may have gained.
     pub(super) fn is_spark(&self, step: &Step, places: u64, options: &Options) -> bool {
-        let gain = gain(options, step.interval, self.newest().unwrap_or(step.interval));
+        let newest = self.newest().unwrap_or(step.interval);
+        let gain = gain(options, step.interval, newest);
         let early = |phase: f64| phase + gain < places as f64 - SPARK;
-        step.follows && gain < SUDDEN && step.foreseen.is_some_and(early)
+        step.follows && self.is_clear(gain, newest) && step.foreseen.is_some_and(early)
+    }
+
+    /// Whether neither a brake nor the jitter can move a pulse by much of a pitch, `newest` being an interval a place.
+    fn is_clear(&self, gain: f64, newest: f64) -> bool {
+        gain < SUDDEN && NOISE * self.jitter < SLACK * newest
     }
 
     /// Says what came. An edge is refused, or lost ones are put back without the kernel's word, only where both the
@@ -137,7 +143,8 @@ impl History {
         let is_early = |phase: f64| phase + change < next as f64 * (1.0 - noise);
         // A spark let through spoils the intervals the next one is measured by; who follows the wheel knows better. Not so
         // where pulses come late: in a skid the follower lags.
-        let is_far_too_early = |phase: f64| follows && change < SUDDEN && phase + change < next as f64 * FAR_TOO_EARLY;
+        let clear = follows && self.is_clear(change, newest);
+        let is_far_too_early = |phase: f64| clear && phase + change < next as f64 * FAR_TOO_EARLY;
         if (is_early(interval / shortest) && foreseen.is_none_or(is_early)) || foreseen.is_some_and(is_far_too_early) {
             return Advance::Early;
         }
