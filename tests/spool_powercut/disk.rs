@@ -167,6 +167,7 @@ impl<'t> Disk<'t> {
         match op.op {
             b'W' => content.pending.push_back(Write::Data(op.offset, op.data)),
             b'T' => content.pending.push_back(Write::Length(op.offset)),
+            b'E' => content.fail(),
             b's' => content.syncing.push_back(content.pending.len()),
             b'S' => {
                 let covered = content.syncing.pop_front().unwrap_or(0);
@@ -204,6 +205,17 @@ impl<'t> Disk<'t> {
 }
 
 impl Content<'_> {
+    /// A sync failed. A kernel takes what it could not write for written from then on: it can be read as long as it is
+    /// in the page cache, no later sync brings it to the disk, and none says so. Here that is every other write.
+    fn fail(&mut self) {
+        for (at, write) in self.pending.drain(..).enumerate() {
+            if at % 2 == 1 {
+                write.apply(&mut self.synced);
+            }
+        }
+        self.syncing.iter_mut().for_each(|left| *left = 0);
+    }
+
     fn after_cut(&self, dice: &mut fastrand::Rng) -> Vec<u8> {
         let mut bytes = self.synced.clone();
         for write in &self.pending {

@@ -24,6 +24,8 @@ const SEED: &str = "SPEEDWELL_POWERCUT_SEED";
 const FLUSHES: &str = "SPEEDWELL_POWERCUT_FLUSHES";
 const BLIND: &str = "SPEEDWELL_POWERCUT_BLIND";
 const ROOT: &str = "POWERCUT_ROOT";
+/// Every so many syncs fail. A handful of recoveries, each of which syncs some files itself.
+const FAIL_EVERY: &str = "37";
 
 fn number_of(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|number| number.parse().ok()).unwrap_or(default)
@@ -148,6 +150,16 @@ impl std::fmt::Debug for Promise {
 
 #[test]
 fn whatever_a_power_cut_leaves_opens_and_has_everything_that_was_flushed() {
+    cut_the_power("0");
+}
+
+#[test]
+fn what_is_flushed_after_a_sync_that_failed_is_there_after_a_power_cut_too() {
+    cut_the_power(FAIL_EVERY);
+}
+
+/// Works, cuts, looks at what is left. `fail_every`: how many syncs to one that fails, or 0.
+fn cut_the_power(fail_every: &str) {
     if std::env::var_os(ROOT).is_some() {
         return;
     }
@@ -160,6 +172,7 @@ fn whatever_a_power_cut_leaves_opens_and_has_everything_that_was_flushed() {
         .env("LD_PRELOAD", &shim)
         .env(ROOT, &root)
         .env("POWERCUT_TRACE", &trace)
+        .env("POWERCUT_FAIL_EVERY", fail_every)
         .stdout(Stdio::null())
         .status()
         .unwrap();
@@ -167,9 +180,10 @@ fn whatever_a_power_cut_leaves_opens_and_has_everything_that_was_flushed() {
     let trace = fs::read(&trace).unwrap();
     let ops = disk::parse(&trace);
     let promises = promises(&ops);
-    let syncs = ops.iter().filter(|op| op.op == b'S').count();
+    let [syncs, failed] = [b'S', b'E'].map(|kind| ops.iter().filter(|op| op.op == kind).count());
+    assert_eq!(failed == 0, fail_every == "0", "{failed} syncs failed");
     println!(
-        "{} steps, {} MiB, {syncs} syncs, {} flushed",
+        "{} steps, {} MiB, {syncs} syncs, {failed} that failed, {} flushed",
         ops.len(),
         trace.len() >> 20,
         promises[ops.len() - 1].durable

@@ -112,6 +112,8 @@ pub(super) struct DiskLog {
     lent: Seq,
     /// Why the flush in an append failed: that append was taken, the next call is refused.
     failed: Option<String>,
+    /// A write or a sync of the write generation failed: nothing more is to be promised of its files.
+    distrusted: bool,
     stats: Stats,
     notices: Vec<String>,
 }
@@ -229,10 +231,10 @@ impl DiskLog {
             self.save_marks_ahead_of(last)?;
         }
         let write = self.write()?;
-        for (first, bytes) in &self.waiting {
-            write.insert(*first, bytes)?;
-        }
-        write.flush()?;
+        let mut chunks = self.waiting.iter();
+        let wrote = chunks.try_for_each(|(first, bytes)| write.insert(*first, bytes)).and_then(|()| write.flush());
+        self.distrusted |= wrote.is_err();
+        wrote?;
         self.marks.marks.durable = last;
         // Without a sync, which would double what a flush costs the disk. Where the end of the database is damaged, sled
         // takes an older state for the whole: only this tells that there was more, and which numbers were given away.
@@ -327,10 +329,38 @@ impl DiskLog {
     fn reopen_write(&mut self, why: &str) -> Result<(), DiskError> {
         self.notices.push(format!("the write generation is opened again: {why}"));
         Generation::close(&mut self.write);
+        self.open_write()
+    }
+
+    /// Opens the write generation, which is closed; or the next, where this one is not to be trusted.
+    fn open_write(&mut self) -> Result<(), DiskError> {
+        if self.distrusted {
+            self.move_on()?;
+        }
         let climbed = Generation::open(&self.home, self.write_first, self.promised())?;
         self.notices.extend(climbed.finding);
         self.write = Some(climbed.generation);
+        self.distrusted = false;
         self.other_bytes = self.home.other_bytes();
+        Ok(())
+    }
+
+    /// A write that failed is forgotten by the kernel: what was to be written can be read as long as it is in the page
+    /// cache, and the next sync says that all is well. sled would build on it, and wipe what it stands for. So what was
+    /// durable before is taken out of the raw file, and what comes now goes into files of its own. What has holes is
+    /// left to the ladder.
+    fn move_on(&mut self) -> Result<(), DiskError> {
+        let (first, last) = (self.write_first, self.write_end);
+        let path = self.home.generation(first);
+        if last < first {
+            return if path.exists() { Ok(files::remove_dir(&path)?) } else { Ok(()) };
+        }
+        let summary = Summary { last, tally: self.write_tally.clone() };
+        if Generation::rescue(&self.home, first, &summary)? {
+            let (disk_bytes, tally) = (files::disk_bytes(&path), summary.tally);
+            self.sealed.push_back(Sealed { first, last, tally, disk_bytes, thinned: false });
+            self.begin_generation(last + 1);
+        }
         Ok(())
     }
 }
