@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use speedwell::spool::{OpenError, Options, Spool};
@@ -143,6 +144,29 @@ fn a_disk_that_stays_bad_is_left_for_memory_and_what_was_durable_is_there_when_i
     assert_eq!(opened.log, on_disk);
     let (records, _) = runtime().block_on(async { account(&read_all(&spool, 1).await) });
     assert_eq!(records[..2_000], (1..=2_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_append_in_the_middle_of_which_the_disk_fails_is_taken_once() {
+    for lazy in [None, Some(Duration::from_secs(3600))] {
+        let Some(disk) = Failing::new() else { return };
+        let options = Options { fallback_to_memory: true, lazy, ..options(&disk.spool()) };
+        let (spool, _) = Spool::open(options).unwrap();
+        runtime().block_on(async {
+            disk.fail_writes();
+            let mut taken = 0;
+            while !spool.in_memory_only() {
+                assert!(taken < 10_000, "the disk never failed");
+                // So much that it flushes by itself before it is all in.
+                spool.append((taken + 1..=taken + 60).map(|n| record(n, 4000)).collect()).await.unwrap();
+                taken += 60;
+            }
+            spool.flush().await.unwrap();
+            let in_memory: Vec<_> = read_all(&spool, 1).await.iter().map(number).collect();
+            let expected: Vec<_> = (in_memory[0]..=taken).collect();
+            assert_eq!(in_memory, expected, "lazy {lazy:?}");
+        });
+    }
 }
 
 #[test]
