@@ -191,13 +191,24 @@ impl<'t> Disk<'t> {
                 name.apply(&mut names, &self.root);
             }
         }
-        for (name, file) in &names {
+        self.lay_out(dir, &names, |content| content.after_cut(dice));
+    }
+
+    /// Writes what was synced, and nothing else, into `dir`.
+    pub(crate) fn synced_image(&self, dir: &Path) {
+        let mut names = self.synced.clone();
+        self.pending.iter().filter(|(_, synced)| *synced).for_each(|(name, _)| name.apply(&mut names, &self.root));
+        self.lay_out(dir, &names, |content| content.synced.clone());
+    }
+
+    fn lay_out(&self, dir: &Path, names: &Names, mut bytes: impl FnMut(&Content<'_>) -> Vec<u8>) {
+        for (name, file) in names {
             let path = dir.join(name[self.root.len()..].trim_start_matches('/'));
             match file {
                 None => fs::create_dir_all(&path).expect("a directory"),
                 Some(file) => {
                     fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-                    fs::write(&path, self.contents[*file].after_cut(dice)).expect("a file");
+                    fs::write(&path, bytes(&self.contents[*file])).expect("a file");
                 }
             }
         }

@@ -43,8 +43,11 @@ use super::{
 /// Bytes that may wait for a flush. sled's threads can wait for each other for ever beyond seven outstanding log
 /// writes; a flush at least this often has never hung.
 pub(super) const FLUSH_BYTES: usize = 128 << 10;
-/// How often the marks are written while things move: what a crash can make the hub see twice.
+/// How often the marks are written while things move and nothing is flushed: what a crash can make the hub see twice.
 const MARKS_EVERY: Duration = Duration::from_secs(10);
+/// A flush after so much time syncs the marks as well; one that comes sooner only notes them. It is the least that a
+/// flush a second leaves between them.
+const MARKS_WITH_FLUSH: Duration = Duration::from_millis(900);
 /// Numbers reserved ahead of the durable ones, at least and at most: what damage at the end of the log can make it
 /// pass over.
 const RESERVE_MIN: u64 = 64;
@@ -236,11 +239,9 @@ impl DiskLog {
         self.distrusted |= wrote.is_err();
         wrote?;
         self.marks.marks.durable = last;
-        // Without a sync, which would double what a flush costs the disk. Where the end of the database is damaged, sled
-        // takes an older state for the whole: only this tells that there was more, and which numbers were given away.
-        let _damage_may_then_hide_more = self.marks.note();
         self.write_end = last;
         self.marks_dirty = true;
+        self.tell_marks();
         self.write_bytes += self.waiting_bytes as u64;
         self.write_from = self.write_from.or(self.waiting_tally.from);
         let flushed = std::mem::take(&mut self.waiting_tally);
@@ -261,6 +262,18 @@ impl DiskLog {
         self.marks.marks.ceiling = last.max(self.lent) + ahead.clamp(RESERVE_MIN, RESERVE_MAX);
         self.marked = last;
         self.save_marks()
+    }
+
+    /// Writes down what has just become durable, before anybody hears of it. Where the end of the database is damaged,
+    /// sled takes an older state for the whole: only this tells that there was more, and which numbers were given away.
+    /// A sync each second is what that is worth; more often the page cache has to do, which a crash leaves alone.
+    fn tell_marks(&mut self) {
+        let told = match self.marks_saved.elapsed() >= MARKS_WITH_FLUSH {
+            true => self.save_marks(),
+            false => self.marks.note().map_err(DiskError::from),
+        };
+        // What was flushed is durable all the same, and the next tick tries again.
+        let _damage_may_then_hide_more = told;
     }
 
     fn save_marks(&mut self) -> Result<(), DiskError> {
