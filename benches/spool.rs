@@ -100,36 +100,71 @@ async fn append(spool: &Spool, records: u64, pool: &[Record]) {
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    if let Ok(work) = std::env::var(CHILD) {
+        return runtime.block_on(child(&work));
+    }
+    memory();
     runtime.block_on(async {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let pool: Vec<_> = (0..200).map(|n| make_record(n, &manifest(), &mut rng)).collect();
+        let pool = pool();
         println!("({} bytes a record of {SAMPLES_PER_RECORD} samples)", record::encode(&pool[0]).len());
-        backlog(&pool).await;
         ingest(&pool).await;
         trickle(&pool).await;
     });
 }
 
-/// A million samples of backlog: memory, and opening it again, after a close and after a kill.
-async fn backlog(pool: &[Record]) {
-    let (dir, killed) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-    let before = rss_mib();
-    let (spool, _) = Spool::open(options(dir.path())).expect("opens");
-    row("RSS, empty", format!("{:.1} MiB, {before:.1} without it", rss_mib()), "12 MiB");
-    append(&spool, MILLION / SAMPLES_PER_RECORD, pool).await;
-    row("RSS, million samples of backlog", format!("{:.1} MiB", rss_mib()), "12 MiB");
-    let copied = std::process::Command::new("cp").arg("-r").arg(dir.path()).arg(killed.path()).status();
-    assert!(copied.is_ok_and(|status| status.success()));
-    spool.close().await.expect("closes");
-    drop(spool);
-    let copy = killed.path().join(dir.path().file_name().unwrap_or_default());
-    for (how, dir) in [("closed", dir.path()), ("killed", copy.as_path())] {
-        let (spool, opened) = Spool::open(options(dir)).expect("opens");
-        assert_eq!(opened.last_seq, MILLION / SAMPLES_PER_RECORD);
-        let figure = format!("{:.0} ms, then RSS {:.1} MiB", opened.took.as_secs_f64() * 1e3, rss_mib());
-        row(&format!("opening a million samples, {how}"), figure, "100 ms");
-        drop(spool);
+/// What a process of its own does with the spool in a directory, and how much memory that takes: see [`memory`].
+const CHILD: &str = "SPEEDWELL_BENCH_CHILD";
+
+/// Memory with nothing, a million and ten million samples behind, and opening a million again after a close and after a
+/// kill; each in a process of its own, for what one has freed another would find.
+fn memory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    let told = |what: &str, name: &str| {
+        let program = std::env::current_exe().expect("a path");
+        let output = std::process::Command::new(program).env(CHILD, format!("{what} {}", at(name).display())).output();
+        let output = output.expect("runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    row("RSS, empty", told("append 0", "none"), "10 MiB");
+    row("RSS, a million samples behind", told("append 1", "million"), "14 MiB");
+    row("RSS, ten million samples behind", told("append 10", "ten"), "14 MiB");
+    for (name, behind) in [("million", "a million"), ("ten", "ten million")] {
+        // The child is gone without closing: what it left is what a kill leaves.
+        row(&format!("opening {behind} samples, killed"), told("open", name), "20 ms, 14 MiB");
+        row(&format!("opening {behind} samples, closed"), told("open", name), "20 ms, 14 MiB");
     }
+}
+
+/// The child: `append MILLIONS DIR` and is gone, or `open DIR` and closes.
+async fn child(work: &str) {
+    let words: Vec<_> = work.split(' ').collect();
+    let took = match words[..] {
+        ["append", millions, dir] => {
+            let (spool, _) = Spool::open(options(Path::new(dir))).expect("opens");
+            let records = millions.parse::<u64>().expect("a number") * MILLION / SAMPLES_PER_RECORD;
+            append(&spool, records, &pool()).await;
+            println!("{}", rss());
+            std::process::exit(0);
+        }
+        ["open", dir] => {
+            let (spool, opened) = Spool::open(options(Path::new(dir))).expect("opens");
+            println!("{:.0} ms, {}", opened.took.as_secs_f64() * 1e3, rss());
+            spool.close().await
+        }
+        _ => panic!("{work}"),
+    };
+    took.expect("closes");
+}
+
+fn rss() -> String {
+    format!("{:.1} MiB, at most {:.1}", rss_mib(), of_self("status", "VmHWM:") / 1024.0)
+}
+
+fn pool() -> Vec<Record> {
+    let mut rng = fastrand::Rng::with_seed(1);
+    (0..200).map(|n| make_record(n, &manifest(), &mut rng)).collect()
 }
 
 async fn ingest(pool: &[Record]) {

@@ -287,6 +287,39 @@ impl Generation {
         Ok(())
     }
 
+    /// Puts a plain file in the place of a database that is closed and that must not be opened any more, out of the
+    /// chunks in its raw file; `false`, and nothing is done, where some of those up to the last are not found.
+    pub(super) fn rescue(home: &Home, first: Seq, summary: &Summary) -> Result<bool, DiskError> {
+        let path = home.generation(first);
+        let raw = Flat::open(&disk::raw_file(&path))?;
+        let new = path.with_extension("new");
+        if new.exists() {
+            fs::remove_dir_all(&new)?;
+        }
+        fs::create_dir(&new)?;
+        let mut writer = FlatWriter::create(&new.join(FLAT))?;
+        let mut next = first;
+        while next <= summary.last {
+            let At::Chunk(bytes) = raw.at(next) else { break };
+            let Some(chunk) = Chunk::parse(&bytes) else { break };
+            for (seq, record) in
+                (chunk.first..).zip(chunk.records()).filter(|(seq, _)| (next..=summary.last).contains(seq))
+            {
+                writer.take_record(seq, chunk.epoch, record)?;
+            }
+            next = chunk.last() + 1;
+        }
+        if next <= summary.last {
+            fs::remove_dir_all(&new)?;
+            return Ok(false);
+        }
+        writer.finish()?;
+        summary.write(&new)?;
+        files::sync_dir(&new)?;
+        files::replace_dir(&path, &new)?;
+        Ok(true)
+    }
+
     fn write_flat(&self, new: &Path) -> Result<(), DiskError> {
         if new.exists() {
             fs::remove_dir_all(new)?;

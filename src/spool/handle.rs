@@ -221,10 +221,20 @@ mod tests {
     use super::*;
     use crate::spool::store::StoreError;
 
-    /// A disk that takes records and then fails to make them durable.
+    /// A disk that takes records and then fails to make them durable, as soon as it is let.
     struct FailingDisk {
         kept: Memory,
         waiting: Vec<(Record, Vec<u8>)>,
+        /// A flush waits for a word from here.
+        gate: Option<mpsc::Receiver<()>>,
+        /// Whether everything else fails too.
+        dead: bool,
+    }
+
+    impl FailingDisk {
+        fn fail<T>(&self) -> Result<T, StoreError> {
+            Err(StoreError::Failed("input/output error".into()))
+        }
     }
 
     impl Store for FailingDisk {
@@ -236,16 +246,17 @@ mod tests {
             Ok(1..1 + self.waiting.len() as u64)
         }
         fn flush(&mut self) -> Result<Seq, StoreError> {
-            Err(StoreError::Failed("input/output error".into()))
+            let _opened = self.gate.take().map(|gate| gate.recv());
+            self.fail()
         }
         fn outstanding(&self) -> usize {
             self.waiting.len()
         }
         fn read_from(&mut self, seq: Seq, max_bytes: usize) -> Result<Vec<Stored>, StoreError> {
-            self.kept.read_from(seq, max_bytes)
+            if self.dead { self.fail() } else { self.kept.read_from(seq, max_bytes) }
         }
         fn confirm_thru(&mut self, seq: Seq) -> Result<Confirmed, StoreError> {
-            self.kept.confirm_thru(seq)
+            if self.dead { self.fail() } else { self.kept.confirm_thru(seq) }
         }
         fn keep_manifest(&mut self, hash: ManifestHash, manifest: &Manifest) -> Result<(), StoreError> {
             self.kept.keep_manifest(hash, manifest)
@@ -271,9 +282,13 @@ mod tests {
     }
 
     fn failing(fallback_to_memory: bool) -> (Spool, LogId) {
+        on_disk(fallback_to_memory, None, false)
+    }
+
+    fn on_disk(fallback_to_memory: bool, gate: Option<mpsc::Receiver<()>>, dead: bool) -> (Spool, LogId) {
         let options = Options { fallback_to_memory, ..Options::new("unused") };
         let kept = Memory::new(LogId(7), options.memory_max);
-        let disk = FailingDisk { kept, waiting: Vec::new() };
+        let disk = FailingDisk { kept, waiting: Vec::new(), gate, dead };
         let (spool, _) = Spool::start(options, Box::new(disk), Opened::in_memory(LogId(7))).unwrap();
         (spool, LogId(7))
     }
@@ -304,5 +319,39 @@ mod tests {
         spool.append(vec![event()]).await.unwrap();
         assert_eq!(spool.flush().await.unwrap_err(), SpoolError::Disk("input/output error".into()));
         assert_eq!(spool.append(vec![event()]).await.unwrap_err(), SpoolError::Disk("input/output error".into()));
+    }
+
+    #[tokio::test]
+    async fn what_is_said_of_one_log_is_not_done_to_the_one_that_takes_its_place_meanwhile() {
+        let (open_gate, gate) = mpsc::channel();
+        let (spool, disk) = on_disk(true, Some(gate), false);
+        spool.append(vec![event(), event()]).await.unwrap();
+        // All three are asked while the log is still the one on disk, and come to their turn one after the other.
+        let (flushed, confirmed, read, ()) =
+            tokio::join!(spool.flush(), spool.confirm_thru(2), spool.read_from(1, 10_000), async {
+                assert_eq!(spool.log_id(), disk);
+                open_gate.send(()).unwrap();
+            });
+        assert_eq!(flushed.unwrap(), 2);
+        assert_ne!(spool.log_id(), disk);
+        assert_eq!(confirmed.unwrap(), Confirmed::Known, "of the other log");
+        assert_eq!(read.unwrap(), [], "under the other log's name these would be other records");
+        assert_eq!(spool.stats().confirmed_seq, 0);
+        assert_eq!(spool.read_from(1, 10_000).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_confirmation_or_a_read_that_the_disk_fails_at_is_not_repeated_on_the_log_in_memory() {
+        let (spool, disk) = on_disk(true, None, true);
+        spool.append(vec![event(), event()]).await.unwrap();
+        assert_eq!(spool.confirm_thru(2).await.unwrap(), Confirmed::Known);
+        assert_ne!(spool.log_id(), disk);
+        spool.flush().await.unwrap();
+        assert_eq!((spool.stats().confirmed_seq, spool.stats().durable_seq), (0, 2));
+
+        let (spool, disk) = on_disk(true, None, true);
+        spool.append(vec![event()]).await.unwrap();
+        assert_eq!(spool.read_from(1, 10_000).await.unwrap(), []);
+        assert_ne!(spool.log_id(), disk);
     }
 }

@@ -40,9 +40,10 @@ impl Home {
         let lock = lock(&dir)?;
         let home = Self { dir, ballast_bytes: options.ballast_bytes(), _lock: lock };
         let io = |error| OpenError::from_io(&home.dir, error);
-        home.clear_leftovers().map_err(io)?;
         let mut findings = Vec::new();
+        // Before anything is touched: what a newer version left in the middle of its work is its own.
         let known = read_meta(&home.dir, &mut findings)?;
+        home.clear_leftovers().map_err(io)?;
         let created = known.is_none();
         let log = known.unwrap_or_else(super::random_log_id);
         home.write_meta(log).map_err(io)?;
@@ -159,9 +160,10 @@ pub(super) fn generations(dir: &Path) -> io::Result<Vec<Seq>> {
     Ok(firsts)
 }
 
-/// The log's name. It is kept twice: a name that is lost would send every record again.
+/// The log's name. It is kept twice: a name that is lost would send every record again. Both are looked at, for a newer
+/// version may have been cut short between the two.
 pub(super) fn read_meta(dir: &Path, findings: &mut Vec<String>) -> Result<Option<LogId>, OpenError> {
-    let mut damaged = 0;
+    let (mut known, mut damaged) = (None, 0);
     for name in ["meta", "meta-copy"] {
         let path = dir.join(name);
         let read = files::read_whole(&path, META_MAX).map_err(|error| OpenError::from_io(&path, error))?;
@@ -169,15 +171,15 @@ pub(super) fn read_meta(dir: &Path, findings: &mut Vec<String>) -> Result<Option
             Some((format, _)) if format > FORMAT => {
                 return Err(OpenError::FutureVersion { path: dir.into(), found: format, known: FORMAT });
             }
-            Some((_, log)) => return Ok(Some(log)),
+            Some((_, log)) => known = known.or(Some(log)),
             None if path.exists() => damaged += 1,
             None => {}
         }
     }
-    if damaged > 0 {
+    if damaged > 0 && known.is_none() {
         findings.push("both copies of the log's name are damaged: the log has a new name, and the hub gets what was not confirmed once more".into());
     }
-    Ok(None)
+    Ok(known)
 }
 
 /// Takes the lock as one of many readers. Never writes, so that it works on a card that is mounted read-only; `None`

@@ -130,8 +130,10 @@ impl MarksFile {
     /// Writes the page and waits until it is on disk.
     pub(super) fn save(&mut self) -> io::Result<()> {
         self.note()?;
+        self.file.sync_data()?;
+        // Only now: where syncing failed, the other slot is the one that is on disk, and must not be the next.
         self.marks.turn += 1;
-        self.file.sync_data()
+        Ok(())
     }
 
     /// Writes the page and does not wait: after a crash that left the system running it is there, after a power cut it

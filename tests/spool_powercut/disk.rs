@@ -167,6 +167,7 @@ impl<'t> Disk<'t> {
         match op.op {
             b'W' => content.pending.push_back(Write::Data(op.offset, op.data)),
             b'T' => content.pending.push_back(Write::Length(op.offset)),
+            b'E' => content.fail(),
             b's' => content.syncing.push_back(content.pending.len()),
             b'S' => {
                 let covered = content.syncing.pop_front().unwrap_or(0);
@@ -190,13 +191,24 @@ impl<'t> Disk<'t> {
                 name.apply(&mut names, &self.root);
             }
         }
-        for (name, file) in &names {
+        self.lay_out(dir, &names, |content| content.after_cut(dice));
+    }
+
+    /// Writes what was synced, and nothing else, into `dir`.
+    pub(crate) fn synced_image(&self, dir: &Path) {
+        let mut names = self.synced.clone();
+        self.pending.iter().filter(|(_, synced)| *synced).for_each(|(name, _)| name.apply(&mut names, &self.root));
+        self.lay_out(dir, &names, |content| content.synced.clone());
+    }
+
+    fn lay_out(&self, dir: &Path, names: &Names, mut bytes: impl FnMut(&Content<'_>) -> Vec<u8>) {
+        for (name, file) in names {
             let path = dir.join(name[self.root.len()..].trim_start_matches('/'));
             match file {
                 None => fs::create_dir_all(&path).expect("a directory"),
                 Some(file) => {
                     fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-                    fs::write(&path, self.contents[*file].after_cut(dice)).expect("a file");
+                    fs::write(&path, bytes(&self.contents[*file])).expect("a file");
                 }
             }
         }
@@ -204,6 +216,17 @@ impl<'t> Disk<'t> {
 }
 
 impl Content<'_> {
+    /// A sync failed. A kernel takes what it could not write for written from then on: it can be read as long as it is
+    /// in the page cache, no later sync brings it to the disk, and none says so. Here that is every other write.
+    fn fail(&mut self) {
+        for (at, write) in self.pending.drain(..).enumerate() {
+            if at % 2 == 1 {
+                write.apply(&mut self.synced);
+            }
+        }
+        self.syncing.iter_mut().for_each(|left| *left = 0);
+    }
+
     fn after_cut(&self, dice: &mut fastrand::Rng) -> Vec<u8> {
         let mut bytes = self.synced.clone();
         for write in &self.pending {

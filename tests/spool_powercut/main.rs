@@ -12,6 +12,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use disk::{Disk, Op};
@@ -23,7 +24,10 @@ const IMAGES: &str = "SPEEDWELL_POWERCUT_IMAGES";
 const SEED: &str = "SPEEDWELL_POWERCUT_SEED";
 const FLUSHES: &str = "SPEEDWELL_POWERCUT_FLUSHES";
 const BLIND: &str = "SPEEDWELL_POWERCUT_BLIND";
+const PAUSE: &str = "SPEEDWELL_POWERCUT_PAUSE";
 const ROOT: &str = "POWERCUT_ROOT";
+/// Every so many syncs fail. A handful of recoveries, each of which syncs some files itself.
+const FAIL_EVERY: &str = "37";
 
 fn number_of(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|number| number.parse().ok()).unwrap_or(default)
@@ -47,6 +51,7 @@ fn child_that_works() {
             fill(&spool, last, 40 + (n as usize * 137) % 3000).await;
             let durable = spool.flush().await.unwrap();
             println!("F {durable} {}", spool.stats().lost_records);
+            std::thread::sleep(Duration::from_millis(number_of(PAUSE, 0)));
             // In the second half the far end is away, so that the oldest have to go.
             if n < flushes / 2 && n % 30 == 29 {
                 println!("C {}", durable - 20);
@@ -148,6 +153,73 @@ impl std::fmt::Debug for Promise {
 
 #[test]
 fn whatever_a_power_cut_leaves_opens_and_has_everything_that_was_flushed() {
+    cut_the_power("0");
+}
+
+#[test]
+fn what_is_flushed_after_a_sync_that_failed_is_there_after_a_power_cut_too() {
+    cut_the_power(FAIL_EVERY);
+}
+
+/// Lets the child work with the shim loaded.
+fn trace_of(shim: &Path, root: &Path, trace: &Path, more: &[(&str, &str)]) -> Vec<u8> {
+    let worked = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_works", "--nocapture", "--test-threads=1"])
+        .env("LD_PRELOAD", shim)
+        .env(ROOT, root)
+        .env("POWERCUT_TRACE", trace)
+        .envs(more.iter().copied())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(worked.success(), "the work itself failed");
+    fs::read(trace).unwrap()
+}
+
+/// A disk that keeps nothing that was not synced, and whose last written blocks the cut damages.
+#[test]
+fn damage_to_the_end_that_comes_with_a_power_cut_is_told_and_its_numbers_are_never_given_to_others() {
+    if std::env::var_os(ROOT).is_some() {
+        return;
+    }
+    let room = tempfile::tempdir().unwrap();
+    let Some(shim) = shim(room.path()) else { return };
+    let (root, trace) = (room.path().join("spool"), room.path().join("trace"));
+    // A flush a second, as agents do it.
+    let trace = trace_of(&shim, &root, &trace, &[(FLUSHES, "5"), (PAUSE, "1000")]);
+    let ops = disk::parse(&trace);
+    let promises = promises(&ops);
+    let (mut disk, mut looked_at) = (Disk::new(&root), 0);
+    for (op, promise) in ops.iter().zip(promises) {
+        disk.step(op);
+        if op.op != b'A' || promise.durable < 3 {
+            continue;
+        }
+        for cut in [1, 40, 100] {
+            let image = tempfile::tempdir().unwrap();
+            disk.synced_image(image.path());
+            let db = generations(image.path())[0].join("db");
+            let file = fs::OpenOptions::new().write(true).open(&db).unwrap();
+            let length = written(&fs::read(&db).unwrap());
+            file.set_len(length - cut).unwrap();
+            let (spool, opened) = open(image.path());
+            assert!(opened.last_seq >= promise.durable, "record {} is another's", opened.last_seq + 1);
+            let (records, lost) = runtime().block_on(async { account(&read_all(&spool, 1).await) });
+            assert!(!records.contains(&promise.durable) && lost > 0, "nothing was damaged");
+            assert!(opened.findings.iter().any(|finding| finding.contains("may have been lost")), "nobody is told");
+            looked_at += 1;
+        }
+    }
+    assert_eq!(looked_at, 12, "four flushes");
+}
+
+/// How far a file has anything but zeros.
+fn written(bytes: &[u8]) -> u64 {
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+/// Works, cuts, looks at what is left. `fail_every`: how many syncs to one that fails, or 0.
+fn cut_the_power(fail_every: &str) {
     if std::env::var_os(ROOT).is_some() {
         return;
     }
@@ -155,21 +227,13 @@ fn whatever_a_power_cut_leaves_opens_and_has_everything_that_was_flushed() {
     let room = tempfile::tempdir().unwrap();
     let Some(shim) = shim(room.path()) else { return };
     let (root, trace) = (room.path().join("spool"), room.path().join("trace"));
-    let worked = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_works", "--nocapture", "--test-threads=1"])
-        .env("LD_PRELOAD", &shim)
-        .env(ROOT, &root)
-        .env("POWERCUT_TRACE", &trace)
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(worked.success(), "the work itself failed");
-    let trace = fs::read(&trace).unwrap();
+    let trace = trace_of(&shim, &root, &trace, &[("POWERCUT_FAIL_EVERY", fail_every)]);
     let ops = disk::parse(&trace);
     let promises = promises(&ops);
-    let syncs = ops.iter().filter(|op| op.op == b'S').count();
+    let [syncs, failed] = [b'S', b'E'].map(|kind| ops.iter().filter(|op| op.op == kind).count());
+    assert_eq!(failed == 0, fail_every == "0", "{failed} syncs failed");
     println!(
-        "{} steps, {} MiB, {syncs} syncs, {} flushed",
+        "{} steps, {} MiB, {syncs} syncs, {failed} that failed, {} flushed",
         ops.len(),
         trace.len() >> 20,
         promises[ops.len() - 1].durable

@@ -98,8 +98,19 @@ ssize_t write(int fd, const void *data, size_t length) {
     if (traced(fd) && wrote > 0) put('W', inode_of[fd], lseek(fd, 0, SEEK_CUR) - wrote, data, wrote);
     return wrote;
 }
+// Every so many syncs fail, as of a disk that refuses for a moment.
+static int fails(void) {
+    static _Atomic unsigned long syncs;
+    const char *every = getenv("POWERCUT_FAIL_EVERY");
+    return every && atol(every) && ++syncs % atol(every) == 0;
+}
 static int sync_by(int call, int fd) {
     int on = traced(fd);
+    if (on && !is_dir[fd] && fails()) {
+        put('E', inode_of[fd], 0, 0, 0);
+        errno = EIO;
+        return -1;
+    }
     if (on) put(is_dir[fd] ? 'd' : 's', inode_of[fd], 0, 0, 0);
     int done = syscall(call, fd);
     if (on && done == 0) put(is_dir[fd] ? 'D' : 'S', inode_of[fd], 0, 0, 0);

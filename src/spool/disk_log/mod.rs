@@ -43,8 +43,11 @@ use super::{
 /// Bytes that may wait for a flush. sled's threads can wait for each other for ever beyond seven outstanding log
 /// writes; a flush at least this often has never hung.
 pub(super) const FLUSH_BYTES: usize = 128 << 10;
-/// How often the marks are written while things move: what a crash can make the hub see twice.
+/// How often the marks are written while things move and nothing is flushed: what a crash can make the hub see twice.
 const MARKS_EVERY: Duration = Duration::from_secs(10);
+/// A flush after so much time syncs the marks as well; one that comes sooner only notes them. It is the least that a
+/// flush a second leaves between them.
+const MARKS_WITH_FLUSH: Duration = Duration::from_millis(900);
 /// Numbers reserved ahead of the durable ones, at least and at most: what damage at the end of the log can make it
 /// pass over.
 const RESERVE_MIN: u64 = 64;
@@ -112,6 +115,8 @@ pub(super) struct DiskLog {
     lent: Seq,
     /// Why the flush in an append failed: that append was taken, the next call is refused.
     failed: Option<String>,
+    /// A write or a sync of the write generation failed: nothing more is to be promised of its files.
+    distrusted: bool,
     stats: Stats,
     notices: Vec<String>,
 }
@@ -229,16 +234,14 @@ impl DiskLog {
             self.save_marks_ahead_of(last)?;
         }
         let write = self.write()?;
-        for (first, bytes) in &self.waiting {
-            write.insert(*first, bytes)?;
-        }
-        write.flush()?;
+        let mut chunks = self.waiting.iter();
+        let wrote = chunks.try_for_each(|(first, bytes)| write.insert(*first, bytes)).and_then(|()| write.flush());
+        self.distrusted |= wrote.is_err();
+        wrote?;
         self.marks.marks.durable = last;
-        // Without a sync, which would double what a flush costs the disk. Where the end of the database is damaged, sled
-        // takes an older state for the whole: only this tells that there was more, and which numbers were given away.
-        let _damage_may_then_hide_more = self.marks.note();
         self.write_end = last;
         self.marks_dirty = true;
+        self.tell_marks();
         self.write_bytes += self.waiting_bytes as u64;
         self.write_from = self.write_from.or(self.waiting_tally.from);
         let flushed = std::mem::take(&mut self.waiting_tally);
@@ -259,6 +262,18 @@ impl DiskLog {
         self.marks.marks.ceiling = last.max(self.lent) + ahead.clamp(RESERVE_MIN, RESERVE_MAX);
         self.marked = last;
         self.save_marks()
+    }
+
+    /// Writes down what has just become durable, before anybody hears of it. Where the end of the database is damaged,
+    /// sled takes an older state for the whole: only this tells that there was more, and which numbers were given away.
+    /// A sync each second is what that is worth; more often the page cache has to do, which a crash leaves alone.
+    fn tell_marks(&mut self) {
+        let told = match self.marks_saved.elapsed() >= MARKS_WITH_FLUSH {
+            true => self.save_marks(),
+            false => self.marks.note().map_err(DiskError::from),
+        };
+        // What was flushed is durable all the same, and the next tick tries again.
+        let _damage_may_then_hide_more = told;
     }
 
     fn save_marks(&mut self) -> Result<(), DiskError> {
@@ -327,10 +342,38 @@ impl DiskLog {
     fn reopen_write(&mut self, why: &str) -> Result<(), DiskError> {
         self.notices.push(format!("the write generation is opened again: {why}"));
         Generation::close(&mut self.write);
+        self.open_write()
+    }
+
+    /// Opens the write generation, which is closed; or the next, where this one is not to be trusted.
+    fn open_write(&mut self) -> Result<(), DiskError> {
+        if self.distrusted {
+            self.move_on()?;
+        }
         let climbed = Generation::open(&self.home, self.write_first, self.promised())?;
         self.notices.extend(climbed.finding);
         self.write = Some(climbed.generation);
+        self.distrusted = false;
         self.other_bytes = self.home.other_bytes();
+        Ok(())
+    }
+
+    /// A write that failed is forgotten by the kernel: what was to be written can be read as long as it is in the page
+    /// cache, and the next sync says that all is well. sled would build on it, and wipe what it stands for. So what was
+    /// durable before is taken out of the raw file, and what comes now goes into files of its own. What has holes is
+    /// left to the ladder.
+    fn move_on(&mut self) -> Result<(), DiskError> {
+        let (first, last) = (self.write_first, self.write_end);
+        let path = self.home.generation(first);
+        if last < first {
+            return if path.exists() { Ok(files::remove_dir(&path)?) } else { Ok(()) };
+        }
+        let summary = Summary { last, tally: self.write_tally.clone() };
+        if Generation::rescue(&self.home, first, &summary)? {
+            let (disk_bytes, tally) = (files::disk_bytes(&path), summary.tally);
+            self.sealed.push_back(Sealed { first, last, tally, disk_bytes, thinned: false });
+            self.begin_generation(last + 1);
+        }
         Ok(())
     }
 }

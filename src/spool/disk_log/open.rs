@@ -85,6 +85,7 @@ impl DiskLog {
             handed: 0,
             lent: 0,
             failed: None,
+            distrusted: false,
             stats: Stats::default(),
             notices: Vec::new(),
         }

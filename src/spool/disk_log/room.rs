@@ -198,12 +198,8 @@ impl DiskLog {
                 self.drop_oldest()?;
             }
             let had_more = !self.sealed.is_empty() && may_drop;
-            match Generation::open(&self.home, self.write_first, self.promised()) {
-                Ok(climbed) => {
-                    self.notices.extend(climbed.finding);
-                    self.write = Some(climbed.generation);
-                    return self.make_room(self.waiting_bytes as u64);
-                }
+            match self.open_write() {
+                Ok(()) => return self.make_room(self.waiting_bytes as u64),
                 Err(DiskError::NoSpace) if had_more => drop_one = true,
                 Err(error) => return Err(error),
             }
