@@ -83,6 +83,8 @@ impl Broker {
         self.kill();
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let child = Command::new(mosquitto().expect("asked for before"))
+            // Where a test has put one: what the broker's TLS library is told.
+            .env("OPENSSL_CONF", self.openssl_config())
             .arg("-c")
             .arg(self.directory.path().join("mosquitto.conf"))
             .stdout(Stdio::null())
@@ -95,6 +97,11 @@ impl Broker {
             assert!(Instant::now() < until, "mosquitto does not listen:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn openssl_config(&self) -> PathBuf {
+        let own = self.directory.path().join("openssl.cnf");
+        if own.exists() { own } else { "/etc/ssl/openssl.cnf".into() }
     }
 
     fn log_path(&self) -> PathBuf {
