@@ -344,6 +344,14 @@ pub enum StoreError {
     /// The database said no: the file is damaged, or the disk. The driver's own error.
     #[error("database: {0}")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is written no longer goes to where the database is looked for.
+    #[error(
+        "the database is no longer at {path}: put the file back, and it goes on by itself; if another is to be there, restart the hub"
+    )]
+    Elsewhere {
+        /// Where it should be.
+        path: std::path::PathBuf,
+    },
     /// Something in the database is not what this program wrote.
     #[error("database holds {0}")]
     Content(String),
