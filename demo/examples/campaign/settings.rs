@@ -11,7 +11,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) receivers: Vec<usize>,
-    /// How often each may report, Hz; more often than it is spoken to in any case.
+    /// How often each may report, Hz. An agent that is held up reads several sentences at once and takes them for as far
+    /// apart as the line needs for one, 15 ms: it must not thin those out.
     pub(crate) report_hz: [u32; RECEIVERS.len()],
     pub(crate) commit_every_ms: u64,
     /// Memory first, the disk after so long; 0 is off.
@@ -29,7 +30,7 @@ impl Settings {
         receivers.truncate(dice.usize(1..=RECEIVERS.len()));
         Self {
             receivers,
-            report_hz: std::array::from_fn(|_| [50, 100][dice.usize(..2)]),
+            report_hz: std::array::from_fn(|_| [80, 100][dice.usize(..2)]),
             commit_every_ms: [200, 500, 1000, 1000, 3000][dice.usize(..5)],
             lazy_s: if dice.u8(..4) == 0 { 2 } else { 0 },
             window_kib: [16, 64, 256][dice.usize(..3)],

@@ -387,6 +387,8 @@ impl World {
             Kind::PowerCut => {
                 self.kill_agent()?;
                 self.turned.cut_power()?;
+                // What the disk was filled with is the campaign's own, and may be in an image from when it was full.
+                self.gateway_disk.free();
                 self.boot += 1;
                 // The new boot is some seconds old when the agent starts.
                 self.boot_off_ns = dice.i64(3..60) * 1_000_000_000 - boot_ns();
