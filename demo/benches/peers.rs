@@ -200,10 +200,12 @@ async fn ingest(trace: &Trace) {
     let (spool, _) = Spool::open(spool_options(home.path())).expect("a spool");
     let mut drive = Drive::new(trace, BootNs(0));
     spool.keep_manifest(drive.recorder.manifest()).await.expect("a manifest");
-    let millions = 4;
+    let millions = 8;
     let (began, cpu) = (Instant::now(), own_cpu());
-    for _ in 0..millions * MILLION / A_SECOND {
-        spool.append(drive.next()).await.expect("room");
+    // At such a rate the recorder finds several records at each of its turns.
+    for _ in 0..millions * MILLION / A_SECOND / 10 {
+        let records = (0..10).flat_map(|_| drive.next()).collect();
+        spool.append(records).await.expect("room");
     }
     spool.flush().await.expect("a flush");
     let (wall, cpu) = (began.elapsed().as_secs_f64(), own_cpu() - cpu);
@@ -219,36 +221,61 @@ fn own_cpu() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// A gateway that so many million samples have been left on, by an agent that was killed.
+struct Behind {
+    home: tempfile::TempDir,
+    records: u64,
+    /// The broker's port; nobody listens there yet.
+    port: u16,
+    counted: Arc<Counted>,
+    config: PathBuf,
+}
+
+impl Behind {
+    fn new(runtime: &Runtime, trace: &Trace, millions: u64, max_size_mib: u64) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let records = millions * MILLION / A_SECOND;
+        runtime.block_on(async {
+            let options = Options { max_size: max_size_mib << 20, ..spool_options(&home.path().join("spool")) };
+            let (spool, _) = Spool::open(options).expect("a spool");
+            let mut drive = Drive::new(trace, BootNs(0));
+            spool.keep_manifest(drive.recorder.manifest()).await.expect("a manifest");
+            for _ in 0..records {
+                spool.append(drive.next()).await.expect("room");
+            }
+            spool.close().await.expect("a flush");
+        });
+        let (port, counted) = (unused_port(), Arc::new(Counted::default()));
+        let line = relay::start(port, ROUND_TRIP, counted.clone());
+        let config = configure(home.path(), 1, line, &format!("max-size = \"{max_size_mib} MiB\""));
+        Self { home, records, port, counted, config }
+    }
+
+    /// How soon an agent is ready that finds all this, and what it takes; it goes on running.
+    fn stands(&self, binary: &Path, what: &str, targets: [&str; 2], bests: [&str; 2]) -> Agent {
+        let mut starts: Vec<f64> = (0..STARTS).map(|_| ready_ms(binary, &self.config, self.home.path()).0).collect();
+        starts.sort_by(f64::total_cmp);
+        let figure = format!("{:.0} ms", starts[STARTS / 2]);
+        row(&format!("start to ready, {what}, median of {STARTS}"), figure, targets[0], bests[0]);
+        let (_, agent) = ready_ms(binary, &self.config, self.home.path());
+        sleep(Duration::from_secs(3));
+        row(&format!("memory (RSS), {what}"), format!("{:.1} MiB", agent.rss_mib()), targets[1], bests[1]);
+        agent
+    }
+}
+
 /// So many million samples behind: how soon it is ready, what it takes, and how fast they go over a long line.
 fn backlog(binary: &Path, runtime: &Runtime, trace: &Trace, millions: u64) {
-    let home = tempfile::tempdir().expect("a temporary directory");
-    let records = millions * MILLION / A_SECOND;
-    runtime.block_on(async {
-        let (spool, _) = Spool::open(spool_options(&home.path().join("spool"))).expect("a spool");
-        let mut drive = Drive::new(trace, BootNs(0));
-        spool.keep_manifest(drive.recorder.manifest()).await.expect("a manifest");
-        for _ in 0..records {
-            spool.append(drive.next()).await.expect("room");
-        }
-        spool.close().await.expect("a flush");
-    });
-    let (port, counted) = (unused_port(), Arc::new(Counted::default()));
-    let line = relay::start(port, ROUND_TRIP, counted.clone());
-    let config = configure(home.path(), 1, line, "");
-    let mut starts: Vec<f64> = (0..STARTS).map(|_| ready_ms(binary, &config, home.path()).0).collect();
-    starts.sort_by(f64::total_cmp);
-    let best = if millions == 1 { "11 ms" } else { "" };
-    row(
-        &format!("start to ready, {millions} M behind, median of {STARTS}"),
-        format!("{:.0} ms", starts[STARTS / 2]),
-        "20 ms",
-        best,
-    );
-
-    let (_, agent) = ready_ms(binary, &config, home.path());
-    sleep(Duration::from_secs(3));
-    let (target, best) = if millions == 1 { ("12 MiB", "12.6 MiB") } else { ("14 MiB", "") };
-    row(&format!("memory (RSS), {millions} M behind"), format!("{:.1} MiB", agent.rss_mib()), target, best);
+    let what = format!("{millions} M behind");
+    let bests = if millions == 1 { ["11 ms", "12.6 MiB"] } else { ["", ""] };
+    let targets = ["20 ms", if millions == 1 { "12 MiB" } else { "14 MiB" }];
+    if millions > 1 {
+        let small = Behind::new(runtime, trace, millions, 32);
+        drop(small.stands(binary, &format!("{what}, max-size = 32 MiB: generations of 2 MiB, not 8"), targets, bests));
+    }
+    let behind = Behind::new(runtime, trace, millions, 2048);
+    let agent = behind.stands(binary, &what, targets, bests);
+    let Behind { home, records, port, counted, .. } = behind;
     let _broker = mosquitto(home.path(), port);
     wait(|| TcpStream::connect(("127.0.0.1", port)).ok());
     let hub = runtime.block_on(hub(home.path(), port));
@@ -260,16 +287,11 @@ fn backlog(binary: &Path, runtime: &Runtime, trace: &Trace, millions: u64) {
     let (took, cpu) = (began.elapsed().as_secs_f64(), agent.cpu() - cpu);
     let samples = (millions * MILLION) as f64;
     let best = if millions == 1 { "0.08 s (lz4)" } else { "" };
-    row(
-        &format!("processor a million out, {millions} M behind"),
-        format!("{:.3} s", cpu / millions as f64),
-        "0.08 s",
-        best,
-    );
+    row(&format!("processor a million out, {what}"), format!("{:.3} s", cpu / millions as f64), "0.08 s", best);
     let payload = counted.payload.load(Ordering::Relaxed) as f64 / samples;
-    row(&format!("MQTT up, {millions} M behind"), format!("{payload:.2} B/sample"), "1.4", "59.2 B, 17.4 with lz4");
+    row(&format!("MQTT up, {what}"), format!("{payload:.2} B/sample"), "1.4", "59.2 B, 17.4 with lz4");
     let ip = counted.ip_bytes() as f64 / samples;
-    row(&format!("IP up, {millions} M behind, packets of 1500 bytes"), format!("{ip:.2} B/sample"), "", "");
+    row(&format!("IP up, {what}, packets of 1500 bytes"), format!("{ip:.2} B/sample"), "", "");
     let figure = format!("{took:.1} s, {:.2} M samples/s", millions as f64 / took);
     row(&format!("drained and confirmed at 100 ms round trip, {millions} M"), figure, "", "");
     row(&format!("memory (RSS) at most, {millions} M drained"), format!("{:.1} MiB", agent.peak_mib()), "", "");
