@@ -12,7 +12,7 @@ use speedwell_wire::{
     block::{self, Column, Sample, Uncertainty},
     frame, json,
 };
-use trace::{HZ, SECONDS, SENSORS, Trace, made, read};
+use trace::{HZ, Trace, made, read};
 
 fn manifest(sensors: usize, tick_us: u64) -> Manifest {
     let channel = |id| Channel {
