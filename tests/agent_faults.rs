@@ -287,6 +287,42 @@ async fn a_broker_that_refuses_is_told_and_everything_comes_when_it_does_not() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_systemd_hands_over_is_taken_and_one_that_it_does_not_is_told_by_its_name() {
+    if !installed() {
+        return;
+    }
+    for version in ["3.1.1", "5"] {
+        let broker = Broker::with("allow_anonymous false\npassword_file DIR/users\n", |dir| {
+            let mut made = Command::new("mosquitto_passwd");
+            made.args(["-c", "-b", "users", "truck", "geheim"]).current_dir(dir);
+            assert!(made.output().expect("mosquitto_passwd runs").status.success());
+        });
+        let home = Home::simulated("mqtt://nowhere");
+        let lines = format!(
+            "url = \"mqtt://127.0.0.1:{}\"\nmqtt = \"{version}\"\nconfirm = \"broker\"\nuser = \"truck\"\n\
+             password-file = \"credential:broker-password\"",
+            broker.port
+        );
+        home.configure("simulated", &lines, agent::SIMULATED);
+        let mut without = home.command("run");
+        without.env_remove("CREDENTIALS_DIRECTORY");
+        let mut agent = home.start_with(without);
+        agent.says("broker-password").await;
+        agent.stop_well().await;
+
+        let handed = home.path().join("credentials");
+        fs::create_dir(&handed).unwrap();
+        fs::write(handed.join("broker-password"), "geheim\n").unwrap();
+        let mut with = home.command("run");
+        with.env("CREDENTIALS_DIRECTORY", &handed);
+        let mut agent = home.start_with(with);
+        agent.says("connected to the broker").await;
+        agent.stop_well().await;
+        assert!(!agent.log().contains("geheim") && home.spooled().await.is_empty(), "{}", agent.log());
+    }
+}
+
 /// Runs openssl in `dir`.
 fn openssl(dir: &Path, args: &str) {
     let ran = Command::new("openssl").args(args.split_whitespace()).current_dir(dir).output().expect("openssl runs");

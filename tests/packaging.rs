@@ -18,8 +18,10 @@ fn values(unit: &str, key: &str) -> Vec<String> {
 
 #[test]
 fn the_agent_understands_the_command_lines_of_its_unit() {
-    let lines = [values("systemd/speedwell.service", "ExecStartPre"), values("systemd/speedwell.service", "ExecStart")];
-    for line in lines.concat() {
+    let unit = "systemd/speedwell.service";
+    let of_unit = ["ExecStartPre", "ExecStart", "ExecReload"].map(|key| values(unit, key)).concat();
+    let lines = of_unit.into_iter().chain(values("systemd/notify-reload.conf", "ExecReload"));
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with("/bin/kill")) {
         let mut words = line.trim_start_matches('-').split(' ');
         assert_eq!(words.next(), Some("/usr/bin/speedwell"));
         // `--help` after them: the arguments are parsed, nothing is run.
@@ -58,7 +60,17 @@ fn the_unit_lets_in_what_the_agent_needs() {
     // Both would break it in a way that shows only on a gateway.
     assert!(values(unit, "ProtectClock").is_empty(), "ProtectClock forbids adjtimex, even to read");
     assert!(values(unit, "ProcSubset").is_empty(), "ProcSubset=pid hides the boot's id");
+    // systemd 252 takes the newer type for a spelling mistake, and then waits for nothing at all.
     assert!(values(unit, "Type") == ["notify"] && !values(unit, "WatchdogSec").is_empty());
+}
+
+#[test]
+fn a_reload_checks_the_file_before_the_agent_is_told() {
+    let reload = values("systemd/speedwell.service", "ExecReload");
+    assert!(reload[0].starts_with("/usr/bin/speedwell check --no-hardware "), "{reload:?}");
+    assert_eq!(reload[1..], ["/bin/kill -HUP $MAINPID"]);
+    // Where systemd sends the signal itself, a second one would come from the list it inherits.
+    assert_eq!(values("systemd/notify-reload.conf", "ExecReload").first().map(String::as_str), Some(""));
 }
 
 #[test]

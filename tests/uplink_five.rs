@@ -6,10 +6,10 @@ mod gateway;
 use broker::{Broker, Hub, PREFIX, installed};
 use gateway::Gateway;
 use rumqttc::v5::{AsyncClient, MqttOptions};
-use speedwell::uplink::{Fault, Link, Options, Version};
+use speedwell::uplink::{Confirmation, Fault, Link, Options, Version};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 /// Small batches, so that there are many.
@@ -122,4 +122,71 @@ async fn what_the_broker_says_when_it_ends_the_connection_is_told() {
     assert_eq!(told(&[0xE0, 2, 0x8E, 0]).await, taken_over);
     let dismissed = r#"the broker ends the connection: server shutting down (0x8B), "at noon""#;
     assert_eq!(told(b"\xE0\x0C\x8B\x0A\x1F\0\x07at noon").await, dismissed);
+}
+
+/// A broker of MQTT 5 that answers the first `refused` batches with a reason code, and takes what comes after them.
+async fn that_refuses(reason: u8, refused: usize) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("it has one").port();
+    tokio::spawn(async move {
+        let mut left = refused;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            while let Some((first, body)) = packet(&mut stream).await {
+                let id = || {
+                    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                    (first & 0x06 != 0).then(|| [body[2 + topic], body[3 + topic]])
+                };
+                let answer = match first >> 4 {
+                    1 => vec![0x20, 3, 0, 0, 0],
+                    3 => match id() {
+                        Some([high, low]) if body.windows(4).any(|four| four == b"/log") && left > 0 => {
+                            left -= 1;
+                            vec![0x40, 4, high, low, reason, 0]
+                        }
+                        Some([high, low]) => vec![0x40, 4, high, low, 0, 0],
+                        None => Vec::new(),
+                    },
+                    8 => vec![0x90, 4, body[0], body[1], 0, 1],
+                    12 => vec![0xD0, 0],
+                    _ => Vec::new(),
+                };
+                if stream.write_all(&answer).await.is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    port
+}
+
+/// The first byte of the next packet, and what follows its length.
+async fn packet(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let first = stream.read_u8().await.ok()?;
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let byte = stream.read_u8().await.ok()?;
+        length |= usize::from(byte & 0x7F) << shift;
+        shift += 7;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some((first, body))
+}
+
+#[tokio::test]
+async fn a_quota_that_is_exceeded_frees_nothing_and_all_comes_when_there_is_room() {
+    // No real broker can be told to have no room.
+    let mut gateway = Gateway::new(that_refuses(0x97, 3).await, |o| {
+        five(o);
+        o.confirm = Confirmation::Broker;
+    });
+    gateway.append(500).await;
+    gateway.start();
+    let fault = gateway.fault().await;
+    assert_eq!(fault.to_string(), "the broker does not take a batch: a quota is exceeded (0x97)");
+    gateway.until("all freed", |s| s.confirmed == 500).await;
+    assert!(gateway.stats().connections > 1, "what was refused was sent again: {:?}", gateway.stats());
 }

@@ -77,6 +77,49 @@ async fn records_go_through_tls_with_an_authority_of_one_s_own() {
     gateway.until("all freed", |s| s.confirmed == 100).await;
 }
 
+/// A TLS broker that speaks these versions and no others.
+fn broker_of(least: &str, most: &str) -> Broker {
+    let config = "allow_anonymous true\ncertfile DIR/broker.pem\nkeyfile DIR/broker.key\n";
+    Broker::with(config, |dir| {
+        authority(dir, "ours");
+        certificate(dir, "ours", "broker", "DNS:localhost", 30);
+        let versions = format!(
+            "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nMinProtocol = {least}\n\
+             MaxProtocol = {most}\nCipherString = ALL:@SECLEVEL=0\n"
+        );
+        std::fs::write(dir.join("openssl.cnf"), versions).unwrap();
+    })
+}
+
+/// Whether it takes a client that speaks this version only.
+fn handshakes(broker: &Broker, version: &str) -> bool {
+    let mut client = Command::new("openssl");
+    client.args(["s_client", version, "-brief", "-connect", &format!("localhost:{}", broker.port)]);
+    client.stdin(std::process::Stdio::null()).output().expect("openssl runs").status.success()
+}
+
+#[tokio::test]
+async fn both_versions_of_tls_are_spoken_and_an_older_one_is_not() {
+    if !installed() {
+        return;
+    }
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let broker = broker_of(version, version);
+        let mut gateway = gateway(&broker, "ours.pem", |_, _| {});
+        gateway.options.confirm = speedwell::uplink::Confirmation::Broker;
+        gateway.append(10).await;
+        gateway.start();
+        gateway.until("all freed", |s| s.confirmed == 10).await;
+        let other = if version == "TLSv1.2" { "-tls1_3" } else { "-tls1_2" };
+        assert!(!handshakes(&broker, other), "it speaks {other} too: the test shows nothing");
+    }
+    let old = broker_of("TLSv1", "TLSv1.1");
+    let mut gateway = gateway(&old, "ours.pem", |_, _| {});
+    gateway.start();
+    let fault = gateway.fault().await;
+    assert!(fault.remedy().contains("TLS 1.2 or 1.3"), "{fault}: {}", fault.remedy());
+}
+
 #[tokio::test]
 async fn a_certificate_for_another_name_is_refused_naming_both() {
     if !installed() {

@@ -3,17 +3,20 @@
 //! The agent is the release binary in a process of its own; its figures are that process's, as the kernel counts them.
 //! Prints the lines of a table.
 
+mod process;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use process::{Agent, MIB, PATIENCE, build, mosquitto, unused_port, wait};
 use speedwell::spool::{Options, Spool};
 use speedwell_hub::{BrokerUrl, Hub};
 use speedwell_wire::{
@@ -28,8 +31,6 @@ const SAMPLES_PER_RECORD: u64 = CHANNELS as u64 * 10;
 const WATCHED: Duration = Duration::from_secs(20);
 /// Starts measured; the median counts.
 const STARTS: usize = 7;
-/// Nothing here takes longer than this.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() {
     let Some(binary) = build() else { return };
@@ -38,14 +39,6 @@ fn main() {
     start(&binary);
     work(&binary);
     backlog(&binary, &runtime);
-}
-
-/// Builds the agent as it is installed; a bench of another package does not do that by itself.
-fn build() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    let built = Command::new("cargo").args(["build", "--release", "-q", "-p", "speedwell"]).current_dir(root).status();
-    let target = std::env::current_exe().ok()?.parent()?.parent()?.join("speedwell");
-    (built.ok()?.success() && target.exists()).then_some(target)
 }
 
 /// From the start of the process to the first sample in its local socket.
@@ -88,8 +81,6 @@ fn work(binary: &Path) {
     let per_hour = (agent.written() - written) as f64 / took * 3600.0 / MIB;
     println!("| written to disk offline, commits each second | {per_hour:.0} MiB/h | |");
 }
-
-const MIB: f64 = 1048576.0;
 
 /// A million samples behind: memory with the broker away, then how fast they are confirmed.
 fn backlog(binary: &Path, runtime: &tokio::runtime::Runtime) {
@@ -190,67 +181,4 @@ fn configure(home: &Path, wheels: u16, teeth: u16, port: u16) -> PathBuf {
     let file = home.join("gateway.toml");
     fs::write(&file, text).expect("a file");
     file
-}
-
-fn mosquitto(home: &Path, port: u16) -> impl Drop {
-    let file = home.join("mosquitto.conf");
-    fs::write(&file, format!("listener {port} 127.0.0.1\nallow_anonymous true\n")).expect("a file");
-    let command = Command::new("mosquitto").arg("-c").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    Agent(command.expect("mosquitto is installed"))
-}
-
-fn unused_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound port").port()
-}
-
-/// Asks again and again until there is an answer.
-fn wait<T>(mut ask: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(began.elapsed() < PATIENCE, "waited for {PATIENCE:?}");
-        sleep(Duration::from_millis(2));
-    }
-}
-
-/// A process that ends with its owner.
-struct Agent(Child);
-
-impl Agent {
-    fn start(binary: &Path, config: &Path) -> Self {
-        let command = Command::new(binary).args(["run", "--config"]).arg(config).spawn();
-        Self(command.expect("the agent starts"))
-    }
-
-    /// Processor seconds so far: fields 14 and 15 of /proc/PID/stat, in ticks of 1/100 s.
-    fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap_or_default();
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        let ticks = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
-        ticks.sum::<f64>() / 100.0
-    }
-
-    fn rss_mib(&self) -> f64 {
-        self.of("status", "VmRSS:") as f64 / 1024.0
-    }
-
-    fn written(&self) -> u64 {
-        self.of("io", "write_bytes:")
-    }
-
-    fn of(&self, file: &str, name: &str) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/{file}", self.0.id())).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -105,7 +105,7 @@ async fn demo(args: Args) -> Result<(), String> {
     let text = gateway_toml(broker, home.path());
     let gateway = config::Config::parse(&file, &text, &Catalog::built_in()).map_err(|e| e.to_string())?;
     let (stop, stopped) = watch::channel(false);
-    let agent = tokio::spawn(agent::run(gateway, wait_for(stopped)));
+    let agent = tokio::spawn(agent::run(gateway, agent::Reloads::none(), wait_for(stopped)));
 
     println!("Speedwell demo: a simulated truck with three speed sensors.");
     println!("The page: http://{}/   (Ctrl-C stops)", hub.http);

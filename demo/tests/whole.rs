@@ -98,7 +98,7 @@ async fn every_speed_reaches_the_hub_once_through_a_broker_that_forgets_and_a_hu
     let first_hub = hub(broker.port, home.path()).await;
     let (stop, stopped) = oneshot::channel::<()>();
     let started = utc_ns();
-    let agent = tokio::spawn(agent::run(gateway(broker.port, home.path()), async {
+    let agent = tokio::spawn(agent::run(gateway(broker.port, home.path()), agent::Reloads::none(), async {
         let _ = stopped.await;
     }));
     has_speeds_after(&first_hub.reader, started + 1_000_000_000).await;

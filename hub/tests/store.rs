@@ -169,6 +169,42 @@ fn a_clock_nobody_vouched_for_at_the_start_of_a_boot_does_not_misplace_what_a_la
 }
 
 #[test]
+fn a_boot_that_was_never_synchronised_is_told_as_lying_between_its_neighbours_and_never_among_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(&directory.path().join("hub.sqlite"));
+    let Record::Clock(good) = fix() else { unreachable!() };
+    let of_boot = |boot, seq| match second(seq) {
+        Record::Samples(samples) => Record::Samples(Samples { boot, ..samples }),
+        other => other,
+    };
+    let s = |s: i64| BOOT_UTC_NS + s * 1_000_000_000;
+    // Boot 1 is dated. Boot 2 begins in 1970 and never learns better, boot 3 where a fake clock left it, boot 4 is dated.
+    let stale = ClockFix { boot: 3, utc_ns: s(1), source: ClockSource::Untrusted, ..good };
+    let records = [
+        Record::Clock(good),
+        of_boot(1, 2),
+        Record::Clock(ClockFix { boot: 2, utc_ns: 0, source: ClockSource::Untrusted, ..good }),
+        of_boot(2, 4),
+        Record::Clock(stale),
+        of_boot(3, 6),
+        Record::Clock(ClockFix { boot: 4, utc_ns: s(1000), ..good }),
+        of_boot(4, 8),
+    ];
+    commit(&mut store, &batch("truck-7", 1, records));
+    let reader = store.reader();
+    let found = reader.history(&query(500, 600)).unwrap();
+    assert!(found.points.is_empty(), "{:?}", found.points);
+    let between = |undated: &speedwell_hub::store::Undated| (undated.boot, undated.after_ns, undated.before_ns);
+    let (after, before) = (Some(BOOT_UTC_NS + 2_900_000_000), Some(s(1000)));
+    assert_eq!(found.undated.iter().map(between).collect::<Vec<_>>(), [(2, after, before), (3, after, before)]);
+    assert_eq!(found.undated[0].told_ns, Some((4_000_000_000, 4_900_000_000)), "where they are to be found: in 1970");
+    // A range that cannot touch them does not tell of them; and what a fake clock places in a range is marked.
+    assert!(reader.history(&query(1001, 1100)).unwrap().undated.is_empty());
+    let misplaced = reader.history(&query(7, 8)).unwrap();
+    assert_eq!((misplaced.points.len(), misplaced.clock), (10, Some(ClockSource::Untrusted)));
+}
+
+#[test]
 fn what_is_stored_of_a_gateway_is_told_in_numbers_even_if_it_declares_absurd_ones() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(&directory.path().join("hub.sqlite"));

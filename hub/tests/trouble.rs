@@ -3,7 +3,17 @@
 
 mod rig;
 
-use std::{fs, io::Write, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rig::*;
 use speedwell_hub::Hub;
@@ -101,6 +111,85 @@ async fn a_database_that_another_program_has_locked_delays_the_confirmation_and_
     gateway.confirmed(150).await;
     store_says(&rig, "ok").await;
     assert_eq!(rig.hub().reader.counts().unwrap().chunks, 150);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_database_delays_each_confirmation_until_its_commit_and_loses_nothing() {
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&manifest()).await;
+    send(&gateway, 1..=1).await;
+    gateway.confirmed(3).await;
+    // Another program writes nearly all the time: a commit of the hub waits for it to let go.
+    let (path, over) = (rig.database(), Arc::new(AtomicBool::new(false)));
+    let (at, done) = (path.clone(), over.clone());
+    let other = std::thread::spawn(move || {
+        let db = rusqlite::Connection::open(at).unwrap();
+        db.busy_timeout(LONG).unwrap();
+        while !done.load(Ordering::Relaxed) {
+            db.execute_batch("BEGIN IMMEDIATE").unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            db.execute_batch("ROLLBACK").unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let mut steps = std::collections::BTreeSet::new();
+    for n in 2..=100 {
+        send(&gateway, n..=n).await;
+        let confirmed = gateway.thru().unwrap();
+        assert!(stored(&path) >= confirmed, "{confirmed} was confirmed and is not stored");
+        steps.insert(confirmed);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    gateway.confirmed(300).await;
+    assert!(steps.len() > 2, "it went on meanwhile: {steps:?}");
+    over.store(true, Ordering::Relaxed);
+    other.join().unwrap();
+    let counts = rig.hub().reader.counts().unwrap();
+    assert_eq!((counts.chunks, counts.samples, counts.gaps), (300, 300 * PER_RECORD, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_moved_away_under_the_hub_confirms_nothing_until_it_is_back() {
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&manifest()).await;
+    send(&gateway, 1..=1).await;
+    gateway.confirmed(3).await;
+    let away = rig.database().with_extension("away");
+    fs::rename(rig.database(), &away).unwrap();
+    send(&gateway, 2..=20).await;
+    store_says(&rig, "the database is no longer at ").await;
+    assert_eq!(gateway.thru(), Some(3), "what nobody would find again is not confirmed");
+    fs::rename(&away, rig.database()).unwrap();
+    gateway.confirmed(60).await;
+    store_says(&rig, "ok").await;
+    assert_eq!(rig.hub().reader.counts().unwrap().chunks, 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_whose_database_is_down_at_its_start_says_so_and_takes_all_that_came_meanwhile_when_it_is_up() {
+    let broker = Mosquitto::start();
+    let mut rig = HubRig::start(broker.url()).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&manifest()).await;
+    send(&gateway, 1..=1).await;
+    gateway.confirmed(3).await;
+    rig.stop().await;
+    send(&gateway, 2..=20).await;
+    // The disk is not mounted: a file is where the folder should be.
+    let up = rig.config.store.path.clone();
+    rig.config.store.path = up.join("on-a-disk-that-is-not-there.sqlite");
+    let error = Hub::start(rig.config.clone()).await.err().expect("it cannot start").to_string();
+    assert!(error.contains(&up.display().to_string()), "{error}");
+    rig.config.store.path = up;
+    rig.hub = Some(Hub::start(rig.config.clone()).await.unwrap());
+    gateway.confirmed(60).await;
+    let counts = rig.hub().reader.counts().unwrap();
+    assert_eq!((counts.chunks, counts.gaps), (60, 0));
+    rig.stop().await;
 }
 
 /// A disk of its own that its file system can be made to see as failing, as a worn card does.

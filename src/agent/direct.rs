@@ -1,22 +1,21 @@
 //! The sensors without the agent: for `speedwell watch` while nothing is installed yet. Nothing is kept or sent.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use speedwell_wire::{Live, Manifest};
 use tokio::sync::mpsc;
 
 use super::{
-    AgentError, Sensors,
-    recording::TURN,
-    sources::{self, Outlet, What},
+    AgentError,
+    recording::{TURN, places},
+    running::{Common, Member, Running},
+    sensors,
+    sources::{self, Said, What},
 };
 use crate::{
     clock::{Clock, SystemClock},
     config::Config,
-    recorder::Recorder,
+    recorder::{Recorder, fusion::Fusion},
 };
 
 /// Opens the sensors of `config` and sends their newest values into `values` until nobody listens. The channels come
@@ -26,45 +25,36 @@ pub fn watch_directly(
     values: mpsc::Sender<Live>,
 ) -> (Manifest, impl Future<Output = Result<(), AgentError>>) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let sensors = Sensors::new(config);
-    let recorder = Recorder::new(&sensors.sources(), 0, clock.now());
-    let names: Vec<Arc<str>> = config.sensors.iter().map(|sensor| sensor.name.as_str().into()).collect();
-    (recorder.manifest().clone(), feed(sensors, recorder, names, clock, values))
+    let (said_in, said) = mpsc::channel(sources::CHANNEL);
+    let common = Common { clock: clock.clone(), said: said_in, shed: Arc::default(), state_directory: None };
+    let mut running = Running::new(&config.gateway.board, common);
+    let members = running.plan(&config.sensors);
+    let fusion = sensors::fusion(config.fusion.as_ref(), &members);
+    let sources = sensors::sources(config.sensors.iter(), fusion.as_ref());
+    let recorder = Recorder::new(&sources, 0, clock.now());
+    let manifest = recorder.manifest().clone();
+    (manifest, feed(running, members, (recorder, fusion.map(Fusion::new)), (said, clock), values))
 }
 
 async fn feed(
-    sensors: Sensors,
-    mut recorder: Recorder,
-    names: Vec<Arc<str>>,
-    clock: Arc<dyn Clock>,
+    mut running: Running,
+    members: Vec<Member>,
+    (mut recorder, mut fusion): (Recorder, Option<Fusion>),
+    (mut said, clock): (mpsc::Receiver<Said>, Arc<dyn Clock>),
     values: mpsc::Sender<Live>,
 ) -> Result<(), AgentError> {
-    let (said_in, mut said) = mpsc::channel(sources::CHANNEL);
-    let mut fusion = sensors.fusion();
-    let fused = names.len();
-    let stop = Arc::new(AtomicBool::new(false));
-    let outlets = names.into_iter().enumerate().map(|(sensor, name)| Outlet {
-        sensor,
-        name,
-        clock: clock.clone(),
-        said: said_in.clone(),
-        stop: stop.clone(),
-        shed: Arc::default(),
-        counters: Arc::new(Mutex::default()),
-        counts_from: sensors.counts_from(sensor),
-        memory: None,
-    });
-    let outlets = outlets.collect();
-    let running = sensors.start(outlets)?;
+    let (places, fused) = (places(&members), members.len());
+    running.open(&members)?;
     let mut turn = tokio::time::interval(TURN);
     while !values.is_closed() {
         // Cancel-safe: neither arm takes anything when it loses the race.
         tokio::select! {
             Some(said) = said.recv() => {
                 let now = clock.now();
+                let Some(&place) = places.get(&said.sensor) else { continue };
                 match said.what {
                     What::Readings(readings) => {
-                        readings.iter().for_each(|reading| recorder.take(said.sensor, reading, now));
+                        readings.iter().for_each(|reading| recorder.take(place, reading, now));
                         if let Some(fusion) = &mut fusion {
                             let mut out = Vec::new();
                             let hear = |reading| fusion.take(said.sensor, reading, now, &mut out, &mut Vec::new());
@@ -72,12 +62,12 @@ async fn feed(
                             out.iter().for_each(|reading| recorder.take(fused, reading, now));
                         }
                     }
-                    What::Live(t, value) => recorder.show(said.sensor, t, value),
+                    What::Live(t, value) => recorder.show(place, t, value),
                     // Nothing is kept here, and nobody reads events.
                     What::Notice(_) | What::Memory(_) => {}
-                    What::Words(words) => recorder.explain(said.sensor, words),
+                    What::Words(words) => recorder.explain(place, words),
                     What::Fault(detail) => {
-                        recorder.fault(said.sensor, &detail, now);
+                        recorder.fault(place, &detail, now);
                         if let Some(fusion) = &mut fusion {
                             fusion.fault(said.sensor, now, &mut Vec::new());
                         }
@@ -97,7 +87,6 @@ async fn feed(
             }
         }
     }
-    stop.store(true, Ordering::Relaxed);
-    running.join().await;
+    running.close().await;
     Ok(())
 }

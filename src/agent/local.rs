@@ -1,6 +1,7 @@
 //! The local door: a socket on the gateway itself, at which `speedwell watch` hears what the running agent measures.
 //!
-//! `STATE-DIRECTORY/live.sock`, a stream of JSON lines: first the manifest, then the live values each time they change.
+//! `STATE-DIRECTORY/live.sock`, a stream of JSON lines: first the manifest, then the live values each time they change,
+//! and another manifest before the values of another configuration.
 //! Only the agent's own user and group may connect; it takes nothing in, so there is nothing to guard beyond reading.
 
 use std::{
@@ -34,7 +35,11 @@ pub fn socket_path(state_directory: &Path) -> PathBuf {
 }
 
 /// Serves watchers until the agent ends. A socket that cannot be made is told and done without.
-pub(super) async fn serve(state_directory: PathBuf, manifest: Manifest, live: watch::Receiver<Option<Live>>) {
+pub(super) async fn serve(
+    state_directory: PathBuf,
+    manifest: watch::Receiver<Manifest>,
+    live: watch::Receiver<Option<Live>>,
+) {
     let path = socket_path(&state_directory);
     let listener = match listen(&path) {
         Ok(listener) => listener,
@@ -43,8 +48,6 @@ pub(super) async fn serve(state_directory: PathBuf, manifest: Manifest, live: wa
             return;
         }
     };
-    let Ok(hello) = serde_json::to_string(&manifest) else { return };
-    let hello: Arc<str> = hello.into();
     let places = Arc::new(Semaphore::new(MAX_WATCHERS));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -52,9 +55,9 @@ pub(super) async fn serve(state_directory: PathBuf, manifest: Manifest, live: wa
             continue;
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (hello, live) = (hello.clone(), live.clone());
+        let (manifest, live) = (manifest.clone(), live.clone());
         tokio::spawn(async move {
-            if let Err(cause) = feed(stream, &hello, live).await {
+            if let Err(cause) = feed(stream, manifest, live).await {
                 debug!(%cause, "a watcher left");
             }
             drop(place);
@@ -73,16 +76,28 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn feed(mut stream: UnixStream, hello: &str, mut live: watch::Receiver<Option<Live>>) -> io::Result<()> {
-    write_line(&mut stream, hello.to_owned()).await?;
+async fn feed(
+    mut stream: UnixStream,
+    mut manifest: watch::Receiver<Manifest>,
+    mut live: watch::Receiver<Option<Live>>,
+) -> io::Result<()> {
+    manifest.mark_changed();
     live.mark_changed();
     while live.changed().await.is_ok() {
-        let line = live.borrow_and_update().as_ref().and_then(|live| serde_json::to_string(live).ok());
+        if manifest.has_changed().unwrap_or(false) {
+            let channels = json(&*manifest.borrow_and_update());
+            write_line(&mut stream, channels?).await?;
+        }
+        let line = live.borrow_and_update().as_ref().map(json);
         if let Some(line) = line {
-            write_line(&mut stream, line).await?;
+            write_line(&mut stream, line?).await?;
         }
     }
     Ok(())
+}
+
+fn json(said: &impl serde::Serialize) -> io::Result<String> {
+    serde_json::to_string(said).map_err(io::Error::other)
 }
 
 async fn write_line(stream: &mut UnixStream, mut line: String) -> io::Result<()> {

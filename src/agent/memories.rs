@@ -29,6 +29,11 @@ impl MemoryFile {
         Self { path: state_directory.join("sensors").join(format!("{sensor}.memory")) }
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The bytes; `None` when nothing was kept.
     pub(super) fn read(&self) -> io::Result<Option<Vec<u8>>> {
         let file = match File::open(&self.path) {

@@ -1,6 +1,8 @@
 //! The one task that owns the recorder: hears the sensors, makes records, gives them to the spool.
 
 use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use speedwell_wire::{Event, EventKind, Live, Record, block};
+use speedwell_wire::{Event, EventKind, Live, Manifest, Record, block};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::MissedTickBehavior,
@@ -17,12 +19,16 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     memories::MemoryFile,
-    sources::{Said, What},
+    running::Member,
+    sources::{CHANNEL, Said, What},
 };
 use crate::{
     clock::{BootNs, Clock},
     health::Beat,
-    recorder::{RECORD_SPAN, Recorder, Trouble, fusion::Fusion},
+    recorder::{
+        RECORD_SPAN, Recorder, Source, Trouble,
+        fusion::{self, Fusion},
+    },
     sensor::{Notice, Reading},
     spool::{Spool, SpoolError},
 };
@@ -50,20 +56,43 @@ impl Pace {
     }
 }
 
-/// What is wrong with each sensor, in the order of the configuration.
-pub(super) type Troubles = Vec<Option<Trouble>>;
+/// What is wrong with each sensor, by its name.
+pub(super) type Troubles = Vec<(String, Option<Trouble>)>;
+
+/// The number by which the fused speed is spoken of.
+const FUSED: usize = usize::MAX;
+
+/// Who measures from now on.
+pub(super) struct Change {
+    pub(super) sources: Vec<Source>,
+    /// In the order of the sources.
+    pub(super) members: Vec<Member>,
+    pub(super) fusion: Option<fusion::Options>,
+    /// What changed, for the log.
+    pub(super) words: String,
+    /// Told once it is so.
+    pub(super) done: oneshot::Sender<()>,
+}
 
 /// See the module.
 pub(super) struct Recording {
     pub(super) recorder: Recorder,
-    /// One speed out of several, and its number as a sensor.
-    pub(super) fusion: Option<(usize, Fusion)>,
+    /// Where the recorder has a sensor, by its number.
+    pub(super) places: BTreeMap<usize, usize>,
+    /// One speed out of several.
+    pub(super) fusion: Option<Fusion>,
+    /// Where sensors keep their memories.
+    pub(super) state_directory: PathBuf,
     pub(super) spool: Spool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) said: mpsc::Receiver<Said>,
     /// Records that others make: clock fixes, events of the uplink.
     pub(super) others: mpsc::Receiver<Record>,
+    /// Other sensors.
+    pub(super) changes: mpsc::Receiver<Change>,
     pub(super) shed: Arc<AtomicU64>,
+    /// The channels of the live values.
+    pub(super) manifest: watch::Sender<Manifest>,
     pub(super) live: watch::Sender<Option<Live>>,
     pub(super) troubles: watch::Sender<Troubles>,
     /// Samples lost and declared since start.
@@ -76,21 +105,32 @@ pub(super) struct Recording {
     pub(super) pace: Pace,
     /// Whether a value has been shown: the first is worth showing at once.
     pub(super) shown: bool,
-    /// Of each sensor, in the order of the configuration.
-    pub(super) memories: Vec<Kept>,
+    /// Of each sensor, by its number.
+    pub(super) memories: BTreeMap<usize, Kept>,
+}
+
+/// What these sensors keep over a restart.
+pub(super) fn memories(state_directory: &Path, members: &[Member]) -> BTreeMap<usize, Kept> {
+    let of = |member: &Member| (member.number, Kept::of(state_directory, member));
+    members.iter().map(of).collect()
+}
+
+/// Where the recorder has these sensors; the fused speed stands behind them.
+pub(super) fn places(members: &[Member]) -> BTreeMap<usize, usize> {
+    members.iter().map(|member| member.number).chain([FUSED]).zip(0..).collect()
 }
 
 /// What a sensor keeps over a restart.
 pub(super) struct Kept {
-    pub(super) file: MemoryFile,
+    file: MemoryFile,
     /// What was written last: the same is not written again.
     newest: Option<Vec<u8>>,
     failing: bool,
 }
 
 impl Kept {
-    pub(super) fn in_file(file: MemoryFile) -> Self {
-        Self { file, newest: None, failing: false }
+    fn of(state_directory: &Path, member: &Member) -> Self {
+        Self { file: MemoryFile::of(state_directory, &member.sensor.name), newest: None, failing: false }
     }
 }
 
@@ -100,6 +140,7 @@ impl Recording {
         self.recorder.gather_for(self.pace.gather);
         let mut turn = tokio::time::interval(self.pace.turn);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.keep_manifest().await;
         // The first words of the run stand before those of anybody else.
         self.turn().await;
         loop {
@@ -108,17 +149,58 @@ impl Recording {
                 _ = &mut self.closed => break,
                 Some(said) = self.said.recv() => self.hear(said),
                 Some(record) = self.others.recv() => self.keep(vec![record]).await,
+                Some(change) = self.changes.recv() => self.change(change).await,
                 _ = turn.tick() => self.turn().await,
             }
         }
         self.finish().await;
     }
 
+    /// Goes on with other sensors. Those that are no more have closed; what they said last is still in the channel.
+    async fn change(&mut self, change: Change) {
+        for _ in 0..CHANNEL {
+            let Ok(said) = self.said.try_recv() else { break };
+            self.hear(said);
+        }
+        let now = self.clock.now();
+        self.note_losses(now);
+        let gathered = self.recorder.change(&change.sources, now);
+        self.keep(gathered).await;
+        self.places = places(&change.members);
+        self.memories.retain(|number, _| change.members.iter().any(|member| member.number == *number));
+        for member in &change.members {
+            self.memories.entry(member.number).or_insert_with(|| Kept::of(&self.state_directory, member));
+        }
+        if self.fusion.as_ref().map(Fusion::options) != change.fusion.as_ref() {
+            self.fusion = change.fusion.map(Fusion::new);
+        }
+        self.keep_manifest().await;
+        self.recorder.event(EventKind::Configuration, change.words, now);
+        // One who no longer waits has been told to stop meanwhile.
+        let _ = change.done.send(());
+        self.turn().await;
+    }
+
+    /// Keeps the channels beside the log, before any record that is read with them, and shows them.
+    async fn keep_manifest(&mut self) {
+        if let Err(cause) = self.spool.keep_manifest(self.recorder.manifest()).await {
+            warn!(%cause, "the channel list could not be kept beside the log");
+        }
+        self.manifest.send_replace(self.recorder.manifest().clone());
+    }
+
     fn hear(&mut self, said: Said) {
         let now = self.clock.now();
+        let Some(&place) = self.places.get(&said.sensor) else {
+            // It was closed and hung in its driver until now. What it has measured is lost, and said to be.
+            if let What::Readings(readings) = said.what {
+                self.recorder.shed(readings.iter().filter(|reading| reading.value.is_ok()).count() as u64);
+            }
+            return;
+        };
         match said.what {
             What::Readings(readings) => {
-                readings.iter().for_each(|reading| self.recorder.take(said.sensor, reading, now));
+                readings.iter().for_each(|reading| self.recorder.take(place, reading, now));
                 self.fuse(now, |fusion, out, notices| {
                     readings.iter().for_each(|reading| fusion.take(said.sensor, reading, now, out, notices));
                 });
@@ -127,12 +209,12 @@ impl Recording {
                     self.live.send_replace(Some(self.recorder.live(now)));
                 }
             }
-            What::Live(t, value) => self.recorder.show(said.sensor, t, value),
-            What::Notice(notice) => self.recorder.notice(said.sensor, notice.kind, notice.detail, now),
+            What::Live(t, value) => self.recorder.show(place, t, value),
+            What::Notice(notice) => self.recorder.notice(place, notice.kind, notice.detail, now),
             What::Memory(bytes) => self.keep_memory(said.sensor, &bytes),
-            What::Words(words) => self.recorder.explain(said.sensor, words),
+            What::Words(words) => self.recorder.explain(place, words),
             What::Fault(detail) => {
-                self.recorder.fault(said.sensor, &detail, now);
+                self.recorder.fault(place, &detail, now);
                 self.fuse(now, |fusion, _, notices| fusion.fault(said.sensor, now, notices));
             }
         }
@@ -141,27 +223,29 @@ impl Recording {
     /// Writes what a sensor keeps over a restart: a few kilobytes now and then, and while they are written what sensors say
     /// waits in its channel.
     fn keep_memory(&mut self, sensor: usize, bytes: &[u8]) {
-        let Some(memory) = self.memories.get_mut(sensor) else { return };
+        let Some(memory) = self.memories.get_mut(&sensor) else { return };
         if memory.newest.as_deref() == Some(bytes) {
             return;
         }
         match memory.file.write(bytes) {
             Ok(()) => memory.newest = Some(bytes.to_owned()),
-            Err(cause) if memory.failing => debug!(sensor, %cause, "what a sensor keeps cannot be written"),
+            Err(cause) if memory.failing => {
+                debug!(file = %memory.file.path().display(), %cause, "what a sensor keeps cannot be written")
+            }
             Err(cause) => {
                 memory.failing = true;
-                warn!(sensor, %cause, "what a sensor keeps cannot be written: its odometer will begin anew");
+                warn!(file = %memory.file.path().display(), %cause, "what a sensor keeps cannot be written: its odometer will begin anew");
             }
         }
     }
 
     /// Lets the fusion hear something, and records what it makes of it.
     fn fuse(&mut self, now: BootNs, hear: impl FnOnce(&mut Fusion, &mut Vec<Reading>, &mut Vec<Notice>)) {
-        let Some((number, fusion)) = &mut self.fusion else { return };
+        let (Some(fusion), Some(&place)) = (&mut self.fusion, self.places.get(&FUSED)) else { return };
         let (mut out, mut notices) = (Vec::new(), Vec::new());
         hear(fusion, &mut out, &mut notices);
-        out.iter().for_each(|reading| self.recorder.take(*number, reading, now));
-        notices.into_iter().for_each(|notice| self.recorder.notice(*number, notice.kind, notice.detail, now));
+        out.iter().for_each(|reading| self.recorder.take(place, reading, now));
+        notices.into_iter().for_each(|notice| self.recorder.notice(place, notice.kind, notice.detail, now));
     }
 
     async fn turn(&mut self) {
@@ -172,7 +256,8 @@ impl Recording {
         let records = self.recorder.due(now, false);
         self.keep(records).await;
         self.live.send_replace(Some(self.recorder.live(now)));
-        let troubles: Troubles = self.recorder.troubles().map(|(_, trouble)| trouble.cloned()).collect();
+        let troubles: Troubles =
+            self.recorder.troubles().map(|(name, trouble)| (name.to_owned(), trouble.cloned())).collect();
         self.troubles.send_if_modified(|old| {
             let changed = *old != troubles;
             *old = troubles;

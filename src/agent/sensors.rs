@@ -1,28 +1,23 @@
 //! The configured sensors: what each is, and the loop that feeds it.
 
-use std::{
-    path::{Path, PathBuf},
-    thread::JoinHandle,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use speedwell_wire::Quantity;
-use tokio::task::JoinHandle as Task;
-use tracing::warn;
 
 use super::{
     AgentError,
     drivers::{self, Origin, Wiring},
     memories::KEEP_EVERY,
+    running::{Member, Worker},
     sources::{Outlet, Ticks, count_channels, run_async, spawn_blocking},
 };
 use crate::{
     board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, ShaftWish, raise_priority},
     clock::BootNs,
-    config::{self, Config, Sensor as Configured},
+    config::{self, Sensor as Configured},
     recorder::{
         Source,
-        fusion::{Fusion, Input, Options},
+        fusion::{self, Fusion, Input},
     },
     sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus, shaft::LookSensor},
 };
@@ -36,139 +31,87 @@ const BYTES: usize = 1024;
 /// How often a sensor that speaks by itself is looked after: silence is noticed this much late at most.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 
-/// How long the threads have to notice a stop. They look every tenth of a second; one that hangs in a driver beyond this
-/// is left behind, because the records of the others have to reach the disk.
-const JOIN_WITHIN: Duration = Duration::from_secs(1);
-
-/// The sensors of a configuration, ready to be started.
-pub struct Sensors {
-    doors: Doors,
-    configured: Vec<Configured>,
-    fusion: Option<config::Fusion>,
+/// What the recorder has to know of these sensors, and of the speed that is fused out of them, which comes last.
+pub(super) fn sources<'a>(
+    sensors: impl Iterator<Item = &'a Configured>,
+    fusion: Option<&fusion::Options>,
+) -> Vec<Source> {
+    let source = |sensor: &Configured| {
+        let mut channels = Wiring::of(sensor, Origin::Live).channels();
+        if drivers::counts(sensor) {
+            channels.extend(count_channels());
+        }
+        Source { name: sensor.name.clone(), channels, calibration: 0 }
+    };
+    let fused = |fusion: &fusion::Options| Source {
+        name: fusion.name.clone(),
+        channels: Fusion::new(fusion.clone()).channels(),
+        calibration: 0,
+    };
+    sensors.map(source).chain(fusion.map(fused)).collect()
 }
 
-/// Sensors at work.
-pub(super) struct Running {
-    threads: Vec<JoinHandle<()>>,
-    tasks: Vec<Task<()>>,
+/// The fused speed that is wanted, of these sensors.
+pub(super) fn fusion(wanted: Option<&config::Fusion>, members: &[Member]) -> Option<fusion::Options> {
+    let wanted = wanted?;
+    let input = |name: &String| {
+        let member = members.iter().find(|member| member.sensor.name == *name)?;
+        let channels = Wiring::of(&member.sensor, Origin::Live).channels();
+        let channel = channels.iter().position(|channel| channel.quantity == Quantity::Speed)?;
+        Some(Input { name: name.clone(), sensor: member.number, channel, period: channels[channel].period })
+    };
+    let inputs = wanted.sensors.iter().filter_map(input).collect();
+    let (name, hold, back_after) = (wanted.name.clone(), wanted.hold, wanted.back_after);
+    Some(fusion::Options { name, inputs, hold, back_after })
 }
 
-impl Sensors {
-    /// Takes the sensors of a configuration. Nothing is opened yet; a simulated board's vehicle begins its drive.
-    pub fn new(config: &Config) -> Self {
-        Self {
-            doors: Doors::of(&config.gateway.board),
-            configured: config.sensors.clone(),
-            fusion: config.fusion.clone(),
+/// The first of the channels in which the counts of a sensor are told, where they are.
+pub(super) fn counts_from(sensor: &Configured) -> Option<usize> {
+    drivers::counts(sensor).then(|| Wiring::of(sensor, Origin::Live).channels().len())
+}
+
+/// The port of a line that several devices may share; one task then asks them in turn.
+pub(super) fn shared_port(sensor: &Configured) -> Option<&Path> {
+    match &sensor.kind {
+        config::SensorKind::Modbus(modbus) => Some(&modbus.port),
+        _ => None,
+    }
+}
+
+/// Starts what reads one sensor, or the sensors of one line. Within a tokio runtime.
+pub(super) fn start(doors: &Doors, sensors: Vec<(Outlet, Configured)>) -> Result<Worker, AgentError> {
+    let doors = doors.clone();
+    let mut sensors = sensors.into_iter();
+    let Some((outlet, sensor)) = sensors.next() else { return Ok(Worker::Task(tokio::spawn(async {}))) };
+    let report = sensor.kind.report();
+    let thread = match Wiring::of(&sensor, Origin::Live) {
+        Wiring::Edges { wish, make } => {
+            spawn_blocking(outlet, move |outlet| pulses(outlet, &doors, &wish, report, make().as_mut()))
         }
-    }
-
-    /// What the recorder has to know of them.
-    pub fn sources(&self) -> Vec<Source> {
-        let source = |sensor: &Configured| {
-            let mut channels = Wiring::of(sensor, Origin::Live).channels();
-            if drivers::counts(sensor) {
-                channels.extend(count_channels());
-            }
-            Source { name: sensor.name.clone(), channels, calibration: 0 }
-        };
-        let mut sources: Vec<Source> = self.configured.iter().map(source).collect();
-        if let Some(fusion) = self.fusion() {
-            sources.push(Source { name: fusion.name().to_owned(), channels: fusion.channels(), calibration: 0 });
+        Wiring::Can { interface, filters, make } => {
+            spawn_blocking(outlet, move |outlet| can(outlet, &doors, (&interface, &filters), report, make().as_mut()))
         }
-        sources
-    }
-
-    /// The fused speed, where one is wanted; its source stands behind those of the sensors.
-    pub(super) fn fusion(&self) -> Option<Fusion> {
-        let wanted = self.fusion.as_ref()?;
-        let input = |name: &String| {
-            let sensor = self.configured.iter().position(|sensor| sensor.name == *name)?;
-            let channels = Wiring::of(&self.configured[sensor], Origin::Live).channels();
-            let channel = channels.iter().position(|channel| channel.quantity == Quantity::Speed)?;
-            Some(Input { name: name.clone(), sensor, channel, period: channels[channel].period })
-        };
-        let inputs = wanted.sensors.iter().filter_map(input).collect();
-        let (name, hold, back_after) = (wanted.name.clone(), wanted.hold, wanted.back_after);
-        Some(Fusion::new(Options { name, inputs, hold, back_after }))
-    }
-
-    /// The first of the channels in which the counts of sensor `index` are told, where they are.
-    pub(super) fn counts_from(&self, index: usize) -> Option<usize> {
-        let sensor = self.configured.get(index).filter(|sensor| drivers::counts(sensor))?;
-        Some(Wiring::of(sensor, Origin::Live).channels().len())
-    }
-
-    /// Starts each, `outlets` in the same order. Within a tokio runtime.
-    pub(super) fn start(self, outlets: Vec<Outlet>) -> Result<Running, AgentError> {
-        let mut running = Running { threads: Vec::new(), tasks: Vec::new() };
-        let mut lines: Vec<SharedLine> = Vec::new();
-        for (outlet, sensor) in outlets.into_iter().zip(self.configured) {
-            let (doors, report) = (self.doors.clone(), sensor.kind.report());
-            let thread = match Wiring::of(&sensor, Origin::Live) {
-                Wiring::Edges { wish, make } => {
-                    spawn_blocking(outlet, move |outlet| pulses(outlet, &doors, &wish, report, make().as_mut()))
-                }
-                Wiring::Can { interface, filters, make } => spawn_blocking(outlet, move |outlet| {
-                    can(outlet, &doors, (&interface, &filters), report, make().as_mut())
-                }),
-                Wiring::Shaft { wish, make } => {
-                    spawn_blocking(outlet, move |outlet| shaft(outlet, &doors, &wish, report, make().as_mut()))
-                }
-                Wiring::Serial { port, settings, make } => {
-                    running.tasks.push(tokio::spawn(run_async(vec![outlet], async move |outlets: &[Outlet]| {
-                        serial(outlets, &doors, (&port, &settings), make().as_mut()).await
-                    })));
-                    continue;
-                }
-                Wiring::Modbus { port, settings, slave } => {
-                    match lines.iter_mut().find(|line| line.port == port) {
-                        Some(line) => line.slaves.push((outlet, slave)),
-                        None => lines.push(SharedLine { port, settings, slaves: vec![(outlet, slave)] }),
-                    }
-                    continue;
-                }
+        Wiring::Shaft { wish, make } => {
+            spawn_blocking(outlet, move |outlet| shaft(outlet, &doors, &wish, report, make().as_mut()))
+        }
+        Wiring::Serial { port, settings, make } => {
+            return Ok(Worker::Task(tokio::spawn(run_async(vec![outlet], async move |outlets: &[Outlet]| {
+                serial(outlets, &doors, (&port, &settings), make().as_mut()).await
+            }))));
+        }
+        Wiring::Modbus { port, settings, slave } => {
+            let slave_of = |sensor: &Configured| match Wiring::of(sensor, Origin::Live) {
+                Wiring::Modbus { slave, .. } => Some(slave),
+                _ => None,
             };
-            running.threads.push(thread.map_err(|cause| AgentError::Thread { sensor: sensor.name, cause })?);
-        }
-        for SharedLine { port, settings, slaves } in lines {
-            let doors = self.doors.clone();
-            let (outlets, slaves): (Vec<Outlet>, Vec<modbus::Options>) = slaves.into_iter().unzip();
-            running.tasks.push(tokio::spawn(run_async(outlets, async move |outlets: &[Outlet]| {
+            let others = sensors.filter_map(|(outlet, sensor)| Some((outlet, slave_of(&sensor)?)));
+            let (outlets, slaves): (Vec<_>, Vec<_>) = std::iter::once((outlet, slave)).chain(others).unzip();
+            return Ok(Worker::Task(tokio::spawn(run_async(outlets, async move |outlets: &[Outlet]| {
                 modbus_line(outlets, &doors, (&port, &settings), &slaves).await
-            })));
+            }))));
         }
-        Ok(running)
-    }
-}
-
-/// A port with several devices, each a sensor of its own: one task asks them in turn.
-struct SharedLine {
-    port: PathBuf,
-    settings: LineSettings,
-    slaves: Vec<(Outlet, modbus::Options)>,
-}
-
-impl Running {
-    /// Waits until all have noticed that they are to stop; a tenth of a second as a rule, [`JOIN_WITHIN`] at most.
-    pub(super) async fn join(self) {
-        for task in self.tasks {
-            // A serial read ends when bytes come or never: nothing it holds is worth waiting for.
-            task.abort();
-            let _ = task.await;
-        }
-        let until = Instant::now() + JOIN_WITHIN;
-        while Instant::now() < until && !self.threads.iter().all(JoinHandle::is_finished) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        for thread in self.threads {
-            if thread.is_finished() {
-                drop(thread.join());
-            } else {
-                warn!(thread = thread.thread().name(), "a sensor hangs in its driver: stopping without it");
-            }
-        }
-    }
+    };
+    thread.map(Worker::Thread).map_err(|cause| AgentError::Thread { sensor: sensor.name, cause })
 }
 
 /// Reads a pin until it fails or the agent stops.

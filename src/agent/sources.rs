@@ -35,7 +35,7 @@ const STOP_LATENCY: Duration = Duration::from_millis(100);
 /// What a sensor says to the recorder.
 #[derive(Debug)]
 pub(super) struct Said {
-    /// Its number in the configuration.
+    /// Its number.
     pub(super) sensor: usize,
     /// What.
     pub(super) what: What,
@@ -72,6 +72,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Of a sensor that has counted this much before it was altered.
+    pub(super) fn after(before: Counters) -> Self {
+        Self { before, ..Self::default() }
+    }
+
     /// All sessions together.
     pub(super) fn total(&self) -> Counters {
         let (a, b) = (&self.before, &self.now);

@@ -6,7 +6,7 @@ use speedwell_wire::{ClockFix, ClockSource, Event, EventKind, Record};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::clock::{BootNs, Fix, FixKeeper, SystemClock, TimeSource, UtcMap, Why};
+use crate::clock::{BootNs, Fix, FixKeeper, Steps, SystemClock, TimeSource, UtcMap, Why};
 
 /// What is known of UTC in this boot, for whoever has to name a time of day now.
 #[derive(Clone, Default)]
@@ -39,7 +39,7 @@ fn wire_source(source: TimeSource) -> ClockSource {
 
 /// Samples the clocks until the agent ends.
 pub(super) async fn run(boot: u32, known: Known, records: mpsc::Sender<Record>) {
-    let mut keeper = FixKeeper::new();
+    let (mut keeper, steps) = (FixKeeper::new(), Steps::listen());
     loop {
         if let Some((fix, why)) = keeper.take(SystemClock.sample()) {
             known.learn(fix);
@@ -63,6 +63,10 @@ pub(super) async fn run(boot: u32, known: Known, records: mpsc::Sender<Record>) 
                 return;
             }
         }
-        tokio::time::sleep(keeper.sample_after()).await;
+        // Cancel-safe: both only wait.
+        tokio::select! {
+            () = tokio::time::sleep(keeper.sample_after()) => {}
+            () = steps.stepped() => {}
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use speedwell_wire::{
 };
 use tokio::sync::watch;
 
-use super::{recording::Troubles, sources::Tally, timekeeping::Known};
+use super::{recording::Troubles, running::Member, timekeeping::Known};
 use crate::{
     health::{self, Inputs, Systemd, Vitals},
     spool::Spool,
@@ -32,8 +32,8 @@ pub(super) struct Reporter {
     pub(super) observer: Observer,
     pub(super) known: Known,
     pub(super) lost: Arc<AtomicU64>,
-    pub(super) names: Vec<String>,
-    pub(super) counters: Vec<Arc<Mutex<Tally>>>,
+    /// The sensors there are.
+    pub(super) members: watch::Receiver<Vec<Member>>,
     pub(super) troubles: watch::Receiver<Troubles>,
     pub(super) health: watch::Sender<Option<Health>>,
     pub(super) systemd: Systemd,
@@ -79,11 +79,10 @@ impl Reporter {
 
     fn sensors(&mut self) -> Vec<SensorHealth> {
         let troubles = self.troubles.borrow_and_update();
-        let of = |(index, name): (usize, &String)| {
-            let counters = self.counters.get(index);
-            let counters =
-                counters.map(|c| c.lock().unwrap_or_else(PoisonError::into_inner).total()).unwrap_or_default();
-            let trouble = troubles.get(index).and_then(Option::as_ref);
+        let of = |member: &Member| {
+            let counters = member.counters.lock().unwrap_or_else(PoisonError::into_inner).total();
+            let name = &member.sensor.name;
+            let trouble = troubles.iter().find(|(of, _)| of == name).and_then(|(_, trouble)| trouble.as_ref());
             SensorHealth {
                 name: name.clone(),
                 trouble: trouble.map(|trouble| trouble.reason),
@@ -93,7 +92,7 @@ impl Reporter {
                 rejected: counters.rejected,
             }
         };
-        self.names.iter().enumerate().map(of).collect()
+        self.members.borrow().iter().map(of).collect()
     }
 
     /// What `systemctl status` shows.

@@ -2,10 +2,10 @@
 //!
 //! Nothing is opened for good, nothing is created, nothing is sent: it may run beside the agent.
 
-use std::process::ExitCode;
+use std::{os::unix::net::UnixStream, process::ExitCode};
 
 use clap::Args;
-use speedwell::{board::BoardKind, config::Config};
+use speedwell::{agent::socket_path, board::BoardKind, config::Config};
 
 use super::{
     ConfigArgs, gpio,
@@ -44,6 +44,9 @@ pub(crate) fn run(args: CheckArgs) -> ExitCode {
         print!("{finding}");
     }
     println!("\n{}", verdict(&findings, args.no_hardware));
+    if UnixStream::connect(socket_path(&config.gateway.state_directory)).is_ok() {
+        println!("An agent runs: `systemctl reload speedwell` (SIGHUP) has it take this file.");
+    }
     probe::exit(&findings).into()
 }
 

@@ -80,17 +80,33 @@ pub(crate) fn run(args: WatchArgs) -> ExitCode {
     }
 }
 
+/// What is heard of the values, wherever they come from.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Heard {
+    /// The newest values.
+    Values(Live),
+    /// The channels from now on: the agent has another configuration.
+    Channels(Manifest),
+}
+
+impl From<Live> for Heard {
+    fn from(live: Live) -> Self {
+        Heard::Values(live)
+    }
+}
+
 async fn watch(config: Config, sensors: &[String]) -> io::Result<()> {
-    let (values_in, values) = mpsc::channel(4);
     match UnixStream::connect(socket_path(&config.gateway.state_directory)).await {
         Ok(agent) => {
             let title = format!("{}  live from the running agent; Ctrl-C ends", config.gateway.id);
             let mut lines = BufReader::new(agent);
             let manifest: Manifest = next(&mut lines).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let screen = show(View::new(&title, &manifest, sensors), values);
+            let (values_in, values) = mpsc::channel::<Heard>(4);
+            let screen = show(&title, manifest, sensors, values);
             let feed = async {
-                while let Some(live) = next::<Live>(&mut lines).await? {
-                    if values_in.send(live).await.is_err() {
+                while let Some(heard) = next(&mut lines).await? {
+                    if values_in.send(heard).await.is_err() {
                         break;
                     }
                 }
@@ -108,8 +124,9 @@ async fn watch(config: Config, sensors: &[String]) -> io::Result<()> {
             let title = format!("{}  no agent runs: the sensors themselves; Ctrl-C ends", config.gateway.id);
             let mut config = config;
             config.sensors.retain(|sensor| sensors.is_empty() || sensors.contains(&sensor.name));
+            let (values_in, values) = mpsc::channel::<Live>(4);
             let (manifest, feed) = watch_directly(&config, values_in);
-            let screen = show(View::new(&title, &manifest, sensors), values);
+            let screen = show(&title, manifest, sensors, values);
             tokio::select! { outcome = screen => outcome, outcome = feed => outcome.map_err(io::Error::other) }
         }
     }
@@ -126,7 +143,13 @@ async fn next<T: serde::de::DeserializeOwned>(lines: &mut BufReader<impl AsyncRe
 }
 
 /// Draws until there is nothing more to hear. On a terminal in place; into a pipe or file, lines.
-async fn show(mut view: View, mut values: mpsc::Receiver<Live>) -> io::Result<()> {
+async fn show(
+    title: &str,
+    channels: Manifest,
+    sensors: &[String],
+    mut values: mpsc::Receiver<impl Into<Heard>>,
+) -> io::Result<()> {
+    let mut view = View::new(title, &channels, sensors);
     let terminal = io::stdout().is_terminal();
     let color = terminal && std::env::var_os("NO_COLOR").is_none();
     if !terminal {
@@ -134,8 +157,14 @@ async fn show(mut view: View, mut values: mpsc::Receiver<Live>) -> io::Result<()
     }
     let mut printed: Option<Instant> = None;
     let mut drawn = 0;
-    while let Some(live) = values.recv().await {
-        view.take(&live);
+    while let Some(heard) = values.recv().await {
+        match heard.into() {
+            Heard::Values(live) => view.take(&live),
+            Heard::Channels(channels) => {
+                view = View::new(title, &channels, sensors);
+                continue;
+            }
+        }
         let mut out = io::stdout().lock();
         if terminal {
             if drawn > 0 {

@@ -9,9 +9,10 @@
 //! Everything is stamped with CLOCK_BOOTTIME, which never steps, and never stamped again. UTC is a mapping beside it,
 //! which may come later and apply to what was measured before: see [`FixKeeper`] for when a new one is made.
 //!
-//! The kernel's clocks are read in `system.rs` alone; the rest takes numbers and can be turned by hand in a test.
+//! The kernel's clocks are read in `system.rs` alone, and `steps.rs` hears when one is set; the rest takes numbers and can be turned by hand in a test.
 
 mod boot;
+mod steps;
 mod system;
 mod utc;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod utc_tests;
 use std::{io, path::PathBuf, time::Duration};
 
 pub use boot::{BootId, BootNumber, Memory, boot_number};
+pub use steps::Steps;
 pub use system::{Bracket, MonotonicOffset, SystemClock};
 pub use utc::{ClockSample, Fix, FixKeeper, KernelSync, TimeSource, Utc, UtcMap, Why};
 

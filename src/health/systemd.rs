@@ -28,6 +28,15 @@ impl Systemd {
         tell(&[NotifyState::Ready]);
     }
 
+    /// A configuration is being looked at; [`Systemd::ready`] ends it, whatever came of it.
+    pub fn reloading(&self) {
+        // It counts the reload as begun at this time (sd_notify(3)); without it a `notify-reload` service fails it.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(cause) => tracing::debug!(%cause, "the time of a reload cannot be told"),
+        }
+    }
+
     /// One line for `systemctl status`.
     pub fn status(&self, line: &str) {
         tell(&[NotifyState::Status(line)]);

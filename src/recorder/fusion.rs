@@ -62,7 +62,7 @@ pub struct Options {
 pub struct Input {
     /// Its name.
     pub name: String,
-    /// Its number in the configuration.
+    /// The number it is spoken of by.
     pub sensor: usize,
     /// Which of its channels is the speed.
     pub channel: usize,
@@ -109,6 +109,11 @@ impl Fusion {
     pub fn new(options: Options) -> Self {
         let states = options.inputs.iter().map(|_| State::default()).collect();
         Self { options, states, winner: None, told: None, last: None }
+    }
+
+    /// What is fused.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Its name.

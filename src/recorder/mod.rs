@@ -113,6 +113,30 @@ impl Recorder {
         }
     }
 
+    /// Goes on with other sensors. Gives what has gathered until now, which is read with the channels there were. A sensor
+    /// that stays keeps its trouble; a channel that stays keeps its newest value, and takes none that is not later than
+    /// its last.
+    #[must_use]
+    pub fn change(&mut self, sources: &[Source], now: BootNs) -> Vec<Record> {
+        let gathered = self.due(now, true);
+        let mut next = Recorder::new(sources, self.boot, now);
+        next.span = self.span;
+        for sensor in &mut next.sensors {
+            if let Some(old) = self.sensors.iter_mut().find(|old| old.name() == sensor.name()) {
+                std::mem::swap(sensor, old);
+            }
+        }
+        for (channel, state) in next.manifest.channels.iter().zip(&mut next.channels) {
+            let is_it = |old: &Channel| old.sensor == channel.sensor && old.quantity == channel.quantity;
+            if let Some(old) = self.manifest.channels.iter().position(is_it) {
+                let old = &self.channels[old];
+                (state.last_tick, state.live.t_ns, state.live.value) = (old.last_tick, old.live.t_ns, old.live.value);
+            }
+        }
+        *self = next;
+        gathered
+    }
+
     /// Cuts a record when this long has gone by since its first sample came.
     pub fn gather_for(&mut self, span: Duration) {
         self.span = span;

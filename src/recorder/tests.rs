@@ -150,3 +150,27 @@ fn what_a_sensor_says_of_its_own_trouble_stands_in_the_place_of_what_the_reason_
     recorder.take(0, &silence(2 * SECOND, NoData::NotAvailable), BootNs(2 * SECOND));
     assert_eq!(detail(&recorder), "the sending unit says it has no value");
 }
+
+#[test]
+fn other_sensors_take_nothing_of_what_has_gathered_and_those_that_stay_go_on_where_they_were() {
+    let mut recorder = Recorder::new(&sources(2), 1, BootNs(0));
+    let old = recorder.manifest().hash();
+    recorder.take(0, &reading(SECOND, 3.0), BootNs(SECOND));
+    recorder.take(1, &reading(SECOND, 4.0), BootNs(SECOND));
+    recorder.fault(1, "unplugged", BootNs(SECOND));
+    // The second stands first from now on, and a third comes.
+    let mut changed = sources(3);
+    changed.remove(0);
+    let gathered = recorder.change(&changed, BootNs(SECOND));
+    let Some(Record::Samples(samples)) = gathered.last() else { panic!("{gathered:?}") };
+    assert_eq!((samples.manifest, columns(gathered.last().unwrap()).len()), (old, 2));
+    let troubles: Vec<_> = recorder.troubles().map(|(name, trouble)| (name.to_owned(), trouble.is_some())).collect();
+    assert_eq!(troubles, [("wheel-1".to_owned(), true), ("wheel-2".to_owned(), false)]);
+    // What it has said before does not come twice, under whatever number.
+    recorder.take(0, &reading(SECOND, 4.0), BootNs(2 * SECOND));
+    recorder.take(0, &reading(SECOND * 11 / 10, 5.0), BootNs(2 * SECOND));
+    let after = recorder.due(BootNs(2 * SECOND), true);
+    let Some(Record::Samples(samples)) = after.last() else { panic!("{after:?}") };
+    assert_ne!(samples.manifest, old);
+    assert_eq!(columns(after.last().unwrap())[0].samples.iter().map(|s| s.value).collect::<Vec<_>>(), [5000]);
+}

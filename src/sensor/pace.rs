@@ -18,6 +18,11 @@ impl Pace {
         Self { period, due: None }
     }
 
+    /// A reading of time `t` has passed whatever the pace: the next is due a period after it.
+    pub(crate) fn begin(&mut self, t: BootNs) {
+        self.due = Some(t + self.period);
+    }
+
     /// Whether a reading of time `t` passes.
     pub(crate) fn passes(&mut self, t: BootNs) -> bool {
         let due = self.due.unwrap_or(t);

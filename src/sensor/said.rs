@@ -34,6 +34,11 @@ impl Said {
         if !(passes || changed) || not_before.is_some_and(|last| t <= last) {
             return false;
         }
+        if !passes {
+            // A change, ahead of the pace. Values that came with it, in one read, are as much later as they are: that a
+            // reason was told meanwhile must not thin them out.
+            self.pace.begin(t);
+        }
         self.kind = Some(kind);
         *(if kind.is_ok() { &mut self.last } else { &mut self.last_reason }) = Some(t);
         true
@@ -64,5 +69,16 @@ mod tests {
         assert!(said.passes(at(1000), Err(NoData::Silent)));
         assert!(said.passes(at(1100), Err(NoData::Silent)));
         assert!(said.passes(at(1060), Ok(())), "70 ms on the line at 9600 baud, complete at 1130");
+    }
+
+    #[test]
+    fn values_that_were_read_together_after_silence_pass_one_and_all() {
+        let mut said = Said::new(Duration::from_millis(10));
+        let at = |ms: u64| BootNs(ms * 1_000_000);
+        // Held up: silence is told at 1100, then three sentences are read that a line of 57,600 baud took 15 ms each for.
+        assert!(said.passes(at(1100), Err(NoData::Silent)));
+        assert!(said.passes(at(1060), Ok(())));
+        assert!(said.passes(at(1075), Ok(())));
+        assert!(said.passes(at(1090), Ok(())));
     }
 }

@@ -195,8 +195,11 @@ impl<L: Log> Uplink<L> {
                 self.session.connected(self.parts.clock.now());
             }
             self.aside(&connection);
-            if let Err(fault) = self.pump(&connection).await {
-                return End::Fault(fault);
+            if self.pump(&connection).await.is_err() {
+                // There is room for all that may be unacknowledged; a queue that is full all the same is a line that is
+                // stuck.
+                let stuck = Fault::Broken { cause: "nothing more can be written".into() };
+                return End::Fault(connection.fault().unwrap_or(stuck));
             }
             self.show();
         }
@@ -313,7 +316,7 @@ impl<L: Log> Uplink<L> {
     }
 
     /// Reads, composes and publishes as much as the session wants.
-    async fn pump(&mut self, connection: &Connection) -> Result<(), Fault> {
+    async fn pump(&mut self, connection: &Connection) -> Result<(), Busy> {
         if self.read_after.is_some_and(|until| Instant::now() < until) {
             return Ok(());
         }
@@ -355,13 +358,11 @@ impl<L: Log> Uplink<L> {
         self.read_after = Some(Instant::now() + LOG_RETRY.min(self.options.times.confirm));
     }
 
-    fn send(&mut self, connection: &Connection, composed: Composed) -> Result<(), Fault> {
+    fn send(&mut self, connection: &Connection, composed: Composed) -> Result<(), Busy> {
         let Composed { payload, sent, set_aside } = composed;
         let bytes = payload.len() as u64;
         let no = self.session.sent(self.parts.clock.now(), sent);
-        // There is room for all that may be unacknowledged; a queue that is full all the same is a line that is stuck.
-        let stuck = |Busy| Fault::Broken { cause: "nothing more can be written".into() };
-        connection.publish_batch(&self.topics.log(), payload, no).map_err(stuck)?;
+        connection.publish_batch(&self.topics.log(), payload, no)?;
         for (first, last) in &set_aside {
             tracing::warn!(first, last, "a record that fits no packet, or cannot be told, is sent as a loss");
         }

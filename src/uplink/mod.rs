@@ -102,7 +102,7 @@ impl std::fmt::Debug for Password {
 }
 
 /// What the uplink is told. [`Options::new`] gives the defaults.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The gateway's name: client id and part of every topic.
     pub gateway: GatewayId,

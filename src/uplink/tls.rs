@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem, pem::PemObject};
 use tokio_rustls::rustls::{
-    self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    self, AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -50,9 +50,31 @@ pub(super) fn explain(error: &rustls::Error, host: &str, port: u16, tls: &Tls) -
             let expected = tls.server_name.as_ref().unwrap_or(&host).clone();
             Fault::Certificate { trouble: trouble(error, expected), host, port }
         }
-        rustls::Error::AlertReceived(alert) => Fault::ClientCertificate { host, port, alert: format!("{alert:?}") },
+        rustls::Error::AlertReceived(alert) if is_of_certificate(*alert) => {
+            Fault::ClientCertificate { host, port, alert: format!("{alert:?}") }
+        }
         other => Fault::Tls { host, port, cause: other.to_string() },
     }
+}
+
+/// Whether an alert is about the gateway's own certificate. A broker of TLS 1.2 that misses one has no word of its own for
+/// it and says that the handshake failed.
+fn is_of_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::CertificateRequired
+            | A::NoCertificate
+            | A::UnknownCA
+            | A::AccessDenied
+            | A::DecryptError
+            | A::HandshakeFailure
+    )
 }
 
 fn trouble(error: &CertificateError, expected: String) -> CertificateTrouble {

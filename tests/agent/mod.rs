@@ -217,6 +217,11 @@ impl Agent {
         (self.ended().await, asked.elapsed())
     }
 
+    /// Asks it to read its configuration again.
+    pub fn hang_up(&self) {
+        signal(self.id(), libc::SIGHUP);
+    }
+
     /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;

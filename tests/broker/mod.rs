@@ -18,7 +18,7 @@ use std::{
 };
 
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
-use speedwell_wire::{Batch, Confirm, LogId, Record, Seq, Status, frame, topic};
+use speedwell_wire::{Batch, Confirm, LogId, Manifest, ManifestHash, Record, Seq, Status, frame, topic};
 
 /// How long anything may take before a test gives up: far beyond what it takes, for a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,6 +83,8 @@ impl Broker {
         self.kill();
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let child = Command::new(mosquitto().expect("asked for before"))
+            // Where a test has put one: what the broker's TLS library is told.
+            .env("OPENSSL_CONF", self.openssl_config())
             .arg("-c")
             .arg(self.directory.path().join("mosquitto.conf"))
             .stdout(Stdio::null())
@@ -95,6 +97,11 @@ impl Broker {
             assert!(Instant::now() < until, "mosquitto does not listen:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn openssl_config(&self) -> PathBuf {
+        let own = self.directory.path().join("openssl.cnf");
+        if own.exists() { own } else { "/etc/ssl/openssl.cnf".into() }
     }
 
     fn log_path(&self) -> PathBuf {
@@ -143,6 +150,8 @@ pub struct HubState {
     pub merged: u64,
     pub json: u64,
     pub manifests: Vec<String>,
+    /// The channels they tell, where they are frames.
+    pub channels: BTreeMap<ManifestHash, Manifest>,
     pub live: u64,
     pub statuses: Vec<Status>,
     /// The hub is deaf: it neither stores nor confirms.
@@ -267,7 +276,12 @@ fn hear(state: &Mutex<HubState>, client: &AsyncClient, topic: &str, payload: &[u
     match kind {
         topic::Kind::Status => state.statuses.push(serde_json::from_slice(payload).unwrap()),
         topic::Kind::Live => state.live += 1,
-        topic::Kind::Manifest(hash) => state.manifests.push(hash.to_string()),
+        topic::Kind::Manifest(hash) => {
+            state.manifests.push(hash.to_string());
+            if let Ok(manifest) = frame::decode(payload) {
+                state.channels.insert(hash, manifest);
+            }
+        }
         topic::Kind::Log if !state.deaf => {
             state.batches += 1;
             let batch: Batch = match payload.first() {

@@ -2,7 +2,7 @@
 //! knows every sample that was said and holds the hub's database against it.
 //!
 //! - `plan`: which fault strikes when, from the seed alone.
-//! - `world`: the programs, with `program`, `line`, `broker`, `receiver` and `preload` for what is between them.
+//! - `world`: the programs, with `settings`, `program`, `line`, `broker`, `receiver` and `preload` for what is between them.
 //! - `round`: runs a round and has it judged.
 //! - `oracle`, `database`: what must be there, and what is.
 //! - `broken`: breaks the promise on purpose, to show that the oracle sees it.
@@ -20,6 +20,7 @@ mod preload;
 mod program;
 mod receiver;
 mod round;
+mod settings;
 mod world;
 
 use std::{
@@ -46,7 +47,7 @@ use crate::{
 };
 
 /// The short form fits into three minutes on two busy cores.
-const SHORT: Size = Size { faults: 92, alone: 0, mixed: 12, behind_every: usize::MAX };
+const SHORT: Size = Size { faults: 96, alone: 0, mixed: 12, behind_every: usize::MAX };
 /// The full form: each kind in a round of its own, then many rounds of many kinds.
 const FULL: Size = Size { faults: 1000, alone: 5, mixed: 25, behind_every: 8 };
 
@@ -284,8 +285,12 @@ fn report(plan: &[Round], outcomes: &[Option<Result<Outcome, String>>], took: Du
         sum("misdated"),
         sum("without a cause")
     );
+    let worst = match worst_cut_ms {
+        i64::MIN => String::new(),
+        ms => format!(", at most {ms} ms beyond commit-every (500 allowed)"),
+    };
     println!(
-        "{} cut off by kills and power cuts, at most {worst_cut_ms} ms beyond commit-every (500 allowed); {} declared lost by damage, full disks and restored databases.",
+        "{} cut off by kills and power cuts{worst}; {} declared lost by damage, full disks and restored databases.",
         sum("cut off"),
         sum("declared")
     );

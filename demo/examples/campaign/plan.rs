@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     AgentStopped,
     PowerCut,
     SensorsChanged,
+    Reloaded,
     SpoolFlipped,
     SpoolTruncated,
     SpoolFull,
@@ -99,11 +100,12 @@ pub(crate) struct Size {
 
 impl Kind {
     /// All there are.
-    pub(crate) const ALL: [Kind; 23] = [
+    pub(crate) const ALL: [Kind; 24] = [
         Kind::AgentKilled,
         Kind::AgentStopped,
         Kind::PowerCut,
         Kind::SensorsChanged,
+        Kind::Reloaded,
         Kind::SpoolFlipped,
         Kind::SpoolTruncated,
         Kind::SpoolFull,
@@ -131,7 +133,8 @@ impl Kind {
             Kind::AgentKilled => "agent killed",
             Kind::AgentStopped => "agent stopped and started",
             Kind::PowerCut => "gateway's power cut: unsynced writes gone, clocks begin anew",
-            Kind::SensorsChanged => "sensors and options changed",
+            Kind::SensorsChanged => "sensors and options changed, the agent started anew",
+            Kind::Reloaded => "sensors and options changed in the running agent (SIGHUP)",
             Kind::SpoolFlipped => "bits of the spool flipped",
             Kind::SpoolTruncated => "a file of the spool cut short",
             Kind::SpoolFull => "the spool's disk full",
@@ -160,6 +163,7 @@ impl Kind {
             Kind::AgentKilled
             | Kind::AgentStopped
             | Kind::SensorsChanged
+            | Kind::Reloaded
             | Kind::SpoolFlipped
             | Kind::SpoolTruncated
             | Kind::SpoolFull => &[Thing::Agent],
@@ -185,6 +189,7 @@ impl Kind {
             Kind::AgentKilled | Kind::SensorsChanged | Kind::SpoolFlipped | Kind::SpoolTruncated => 50..1500,
             Kind::AgentStopped | Kind::PowerCut => 100..1500,
             Kind::SpoolFull => 1500..5000,
+            Kind::Reloaded => 1000..4000,
             Kind::ClockStepped => 1200..9000,
             Kind::Twin | Kind::HubTwice => 1500..5000,
             Kind::HubKilled | Kind::BrokerKilled | Kind::BrokerWiped => 50..4000,

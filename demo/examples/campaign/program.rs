@@ -90,6 +90,32 @@ impl Program {
         Ok(ended)
     }
 
+    /// How often its log says this.
+    pub(crate) fn said(&self, words: &str) -> usize {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).matches(words).count()
+    }
+
+    /// Waits until it catches this signal, which would end it before that; whether it does.
+    pub(crate) fn catches(&self, signal: Signal, patience: Duration) -> bool {
+        let Some(id) = self.child.as_ref().map(Child::id) else { return false };
+        // proc(5): a bit a signal, the first is bit 0.
+        let mask = || {
+            let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim().to_owned();
+            u64::from_str_radix(&mask, 16).ok()
+        };
+        let until = Instant::now() + patience;
+        loop {
+            if mask().is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0) {
+                return true;
+            }
+            if Instant::now() > until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Its last words.
     pub(crate) fn last_words(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();

@@ -182,6 +182,31 @@ impl Receivers {
         look(&self.feed).listener = Some(Listener { run, process, wanted });
     }
 
+    /// Speaks on only to these of the receivers that listen; when this returns, nothing is on its way to the others.
+    pub(crate) fn speak_only_to(&self, receivers: &[usize]) {
+        if let Some(listener) = &mut look(&self.feed).listener {
+            listener.wanted.retain(|(receiver, _)| receivers.contains(receiver));
+        }
+    }
+
+    /// Makes these ports look like ones that nobody has set up, whoever has them open.
+    pub(crate) fn forget(&self, receivers: &[usize]) -> io::Result<()> {
+        for receiver in receivers {
+            let terminal = self.all[*receiver].terminal.as_fd();
+            let mut modes = tcgetattr(terminal)?;
+            modes.local_modes |= LocalModes::ICANON;
+            tcsetattr(terminal, OptionalActions::Now, &modes)?;
+        }
+        Ok(())
+    }
+
+    /// Speaks to these as well, as soon as they listen.
+    pub(crate) fn speak_also_to(&self, receivers: &[usize]) {
+        if let Some(listener) = &mut look(&self.feed).listener {
+            listener.wanted.extend(receivers.iter().map(|receiver| (*receiver, None)));
+        }
+    }
+
     /// Says nothing more; when this returns, nothing is on its way.
     pub(crate) fn hush(&self) {
         look(&self.feed).listener = None;

@@ -18,12 +18,13 @@ use crate::{
     plan::{Fault, Kind, on_hub_line},
     preload::Turned,
     program::{Disk, Program, damage, free_port, is_defect},
-    receiver::{BAUD, Receivers, boot_ns, utc_ns},
+    receiver::{Receivers, boot_ns, utc_ns},
+    settings::Settings,
 };
 
 /// Of the gateway, in topics and in the database.
-const GATEWAY: &str = "truck-7";
-const PREFIX: &str = "campaign/v1";
+pub(crate) const GATEWAY: &str = "truck-7";
+pub(crate) const PREFIX: &str = "campaign/v1";
 /// The receivers a gateway may have; a change of sensors takes some of them in and others out.
 pub(crate) const RECEIVERS: [&str; 3] = ["left", "right", "spare"];
 /// Sizes of the disks, MiB: room for a minute's records and the ballast, soon filled.
@@ -35,6 +36,8 @@ const IMAGES_DISK: u32 = 2 * GATEWAY_DISK;
 const RESTART: Duration = Duration::from_secs(1);
 /// How long a stop may take; the agent's own limit is 15 s.
 pub(crate) const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// How long the agent may take for another configuration: a sensor that hangs, and the broker's goodbye.
+const RELOAD_WITHIN: Duration = Duration::from_secs(20);
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
 /// How long the kernel's clock is right before somebody vouches for it.
 const VOUCH_AFTER: Duration = Duration::from_millis(50);
@@ -48,37 +51,6 @@ pub(crate) struct Tools {
     pub(crate) hub: PathBuf,
     pub(crate) mosquitto: PathBuf,
     pub(crate) preload: PathBuf,
-}
-
-/// What the gateway's configuration says, as far as it changes.
-#[derive(Clone, Debug)]
-struct Settings {
-    receivers: Vec<usize>,
-    commit_every_ms: u64,
-    /// Memory first, the disk after so long; 0 is off.
-    lazy_s: u64,
-    window_kib: u64,
-    encoding: &'static str,
-    confirm: &'static str,
-    live: bool,
-}
-
-impl Settings {
-    fn drawn(dice: &mut fastrand::Rng) -> Self {
-        let mut receivers: Vec<usize> = (0..RECEIVERS.len()).collect();
-        dice.shuffle(&mut receivers);
-        receivers.truncate(dice.usize(1..=RECEIVERS.len()));
-        Self {
-            receivers,
-            commit_every_ms: [200, 500, 1000, 1000, 3000][dice.usize(..5)],
-            lazy_s: if dice.u8(..4) == 0 { 2 } else { 0 },
-            window_kib: [16, 64, 256][dice.usize(..3)],
-            // JSON is many times larger and sent unmerged: another way through the uplink and the hub.
-            encoding: if dice.u8(..4) == 0 { "json" } else { "postcard" },
-            confirm: "hub",
-            live: dice.bool(),
-        }
-    }
 }
 
 /// See the module.
@@ -219,26 +191,7 @@ impl World {
     }
 
     fn write_gateway_config(&self) -> io::Result<()> {
-        let Settings { receivers, commit_every_ms, lazy_s, window_kib, encoding, confirm, live } = &self.settings;
-        let disk = self.gateway_disk.path.display();
-        let mut config = format!(
-            "[gateway]\nid = \"{GATEWAY}\"\nboard = \"generic-linux\"\nstate-directory = \"{disk}/state\"\n\
-             [broker]\nurl = \"mqtt://127.0.0.1:{}\"\ntopic-prefix = \"{PREFIX}\"\nwindow = \"{window_kib} KiB\"\n\
-             encoding = \"{encoding}\"\nconfirm = \"{confirm}\"\nlive = {live}\nkeep-alive = \"5 s\"\n\
-             [spool]\ndirectory = \"{disk}/spool\"\nmax-size = \"32 MiB\"\nkeep-free = \"0 MiB\"\n\
-             commit-every = \"{commit_every_ms} ms\"\n",
-            self.gateway_line.port
-        );
-        if *lazy_s > 0 {
-            config += &format!("lazy = \"{lazy_s} s\"\n");
-        }
-        for receiver in receivers {
-            let (name, port) = (RECEIVERS[*receiver], self.receivers.port(*receiver));
-            config += &format!(
-                "[[sensor]]\nname = \"{name}\"\nkind = \"nmea\"\nport = \"{port}\"\nbaud = {BAUD}\n\
-                 report = \"100 Hz\"\nlatency = \"0 s\"\nposition = true\n"
-            );
-        }
+        let config = self.settings.text(&self.gateway_disk.path, self.gateway_line.port, |at| self.receivers.port(at));
         fs::write(self.folder.join("gateway.toml"), config)
     }
 
@@ -280,6 +233,48 @@ impl World {
         thread::sleep(Duration::from_millis(300));
         if let Err(accident) = self.agent.stop(STOP_WITHIN)? {
             self.accident(accident, "");
+        }
+        Ok(())
+    }
+
+    /// Has the running agent take other sensors and options. It goes on hearing those that stay, also meanwhile.
+    fn reload(&mut self, dice: &mut fastrand::Rng) -> Result<(), Failed> {
+        let new = self.settings.redrawn(dice);
+        let old = std::mem::replace(&mut self.settings, new);
+        if !self.agent.is_up() {
+            return Ok(self.write_gateway_config()?);
+        }
+        if !self.agent.catches(Signal::HUP, RELOAD_WITHIN) {
+            return Err("the agent does not catch SIGHUP".into());
+        }
+        if dice.u8(..3) == 0 {
+            // A file that is wrong first, which must change nothing.
+            fs::write(self.folder.join("gateway.toml"), "[gateway]\nid = \"somebody else\"\n")?;
+            self.hang_up("the new configuration was refused")?;
+        }
+        let stay = old.same_as_in(&self.settings);
+        let others: Vec<usize> = self.settings.receivers.iter().copied().filter(|at| !stay.contains(at)).collect();
+        self.receivers.speak_only_to(&stay);
+        // What was said last is on its way into the agent.
+        thread::sleep(Duration::from_millis(300));
+        self.receivers.forget(&others)?;
+        self.write_gateway_config()?;
+        self.hang_up("configuration reloaded")?;
+        self.receivers.speak_also_to(&others);
+        Ok(())
+    }
+
+    /// SIGHUP, and the agent's answer.
+    fn hang_up(&mut self, answer: &str) -> Result<(), Failed> {
+        let before = self.agent.said(answer);
+        self.agent.signal(Signal::HUP)?;
+        let until = Instant::now() + RELOAD_WITHIN;
+        while self.agent.said(answer) == before {
+            if Instant::now() > until {
+                self.accident(format!("the agent did not say {answer:?}"), "");
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }
@@ -392,6 +387,8 @@ impl World {
             Kind::PowerCut => {
                 self.kill_agent()?;
                 self.turned.cut_power()?;
+                // What the disk was filled with is the campaign's own, and may be in an image from when it was full.
+                self.gateway_disk.free();
                 self.boot += 1;
                 // The new boot is some seconds old when the agent starts.
                 self.boot_off_ns = dice.i64(3..60) * 1_000_000_000 - boot_ns();
@@ -409,6 +406,7 @@ impl World {
                 self.settings = Settings::drawn(&mut dice);
                 self.write_gateway_config()?;
             }
+            Kind::Reloaded => self.reload(&mut dice)?,
             Kind::SpoolFlipped | Kind::SpoolTruncated => {
                 self.kill_agent()?;
                 damage(&self.gateway_disk.path.join("spool"), fault.kind == Kind::SpoolTruncated, &mut dice)?;
@@ -475,7 +473,7 @@ impl World {
             Kind::LineRefused | Kind::LineSlow | Kind::LineCut => self.line_of(fault.dice).heal(false),
             // What the black hole has swallowed may come out again, or not.
             Kind::LineSilent => self.line_of(fault.dice).heal(fault.dice.is_multiple_of(2)),
-            Kind::Replayed | Kind::Garbage => {}
+            Kind::Reloaded | Kind::Replayed | Kind::Garbage => {}
         }
         Ok(())
     }

@@ -67,6 +67,19 @@ fn to_json(query: &HistoryQuery, found: &crate::store::History) -> Value {
         .iter()
         .map(|p| json!({ "t": time(p.utc_ns), "value": p.value, "uncertainty": p.uncertainty, "quality": p.quality }))
         .collect();
+    let undated: Vec<Value> = found
+        .undated
+        .iter()
+        .map(|boot| {
+            json!({
+                "log": boot.log,
+                "boot": boot.boot,
+                "after": boot.after_ns.map(time),
+                "before": boot.before_ns.map(time),
+                "told": boot.told_ns.map(|(from, to)| [time(from), time(to)]),
+            })
+        })
+        .collect();
     json!({
         "gateway": query.gateway,
         "sensor": query.sensor,
@@ -75,6 +88,7 @@ fn to_json(query: &HistoryQuery, found: &crate::store::History) -> Value {
         "from": time(query.from_ns),
         "to": time(query.to_ns),
         "clock": found.clock,
+        "undated": undated,
         "truncated": found.truncated,
         "next": found.next_ns.map(time),
         "points": points,

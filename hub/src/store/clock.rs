@@ -32,6 +32,11 @@ impl ClockMap {
         Self(fixes)
     }
 
+    /// Whether somebody vouches for the times of this boot.
+    pub fn is_trusted(&self) -> bool {
+        self.0.first().is_some_and(|fix| fix.source != ClockSource::Untrusted)
+    }
+
     /// UTC ns of a boot time, and who vouches for it.
     pub fn utc(&self, t_ns: u64) -> Option<(i64, ClockSource)> {
         let after = self.0.partition_point(|fix| fix.boot_ns <= t_ns);

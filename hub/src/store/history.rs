@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use speedwell_wire::{Channel, ClockSource, Manifest, block};
 
 use super::{
-    ClockMap, History, HistoryQuery, MAX_CHUNKS, MAX_POINTS, Point, StoreError,
+    ClockMap, History, HistoryQuery, MAX_CHUNKS, MAX_POINTS, Point, StoreError, Undated,
     clock::{Stretch, to_utc},
     sqlite::{clock_fix, manifest},
 };
@@ -18,6 +18,7 @@ const MAX_FIXES: i64 = 100_000;
 #[derive(Clone)]
 struct Boot {
     log: i64,
+    name: String,
     boot: u32,
     t_min: i64,
     t_max: i64,
@@ -64,8 +65,11 @@ pub(super) fn clock_map(db: &Connection, log: i64, boot: u32, around: Option<u64
 
 pub(super) fn history(db: &Connection, query: &HistoryQuery) -> Result<History, StoreError> {
     let mut stretches = Vec::new();
-    for boot in boots(db, query)? {
-        for stretch in clock_map(db, boot.log, boot.boot, None)?.stretches(query.from_ns, query.to_ns) {
+    let dated = boots(db, query)?.into_iter().map(|boot| Ok((clock_map(db, boot.log, boot.boot, None)?, boot)));
+    let dated = dated.collect::<Result<Vec<_>, StoreError>>()?;
+    let undated = undated(&dated, query);
+    for (clock, boot) in &dated {
+        for stretch in clock.stretches(query.from_ns, query.to_ns) {
             if bound(stretch.from) <= boot.t_max && bound(stretch.to) >= boot.t_min {
                 stretches.push((to_utc(&stretch.fix, stretch.from), boot.clone(), stretch));
             }
@@ -81,17 +85,40 @@ pub(super) fn history(db: &Connection, query: &HistoryQuery) -> Result<History, 
         }
         reading.stretch(boot, stretch)?;
     }
-    Ok(reading.finish())
+    Ok(History { undated, ..reading.finish() })
+}
+
+/// The boots that nobody dated and that may lie in the range.
+fn undated(boots: &[(ClockMap, Boot)], query: &HistoryQuery) -> Vec<Undated> {
+    let utc = |(clock, _): &(ClockMap, Boot), t_ns: i64| clock.utc(t_ns.max(0) as u64).map(|(utc, _)| utc);
+    let of = |(at, this): (usize, &(ClockMap, Boot))| {
+        let (clock, boot) = this;
+        let same_log = |other: &&(ClockMap, Boot)| other.1.log == boot.log && other.0.is_trusted();
+        let before = boots[..at].iter().rev().find(same_log);
+        let after = boots[at + 1..].iter().find(same_log);
+        let found = Undated {
+            log: boot.name.clone(),
+            boot: boot.boot,
+            after_ns: before.and_then(|before| utc(before, before.1.t_max)),
+            // The boot itself began then: boot time counts from it.
+            before_ns: after.and_then(|after| utc(after, 0)),
+            told_ns: utc(this, boot.t_min).zip(utc(this, boot.t_max)),
+        };
+        let may = found.after_ns.is_none_or(|after| after <= query.to_ns)
+            && found.before_ns.is_none_or(|before| before >= query.from_ns);
+        (!clock.is_trusted() && may).then_some(found)
+    };
+    boots.iter().enumerate().filter_map(of).collect()
 }
 
 fn boots(db: &Connection, query: &HistoryQuery) -> Result<Vec<Boot>, StoreError> {
     let mut rows = db.prepare_cached(
-        "SELECT boots.log, boot, t_min, t_max, widest FROM boots JOIN ledger ON ledger.id = boots.log
+        "SELECT boots.log, boot, t_min, t_max, widest, ledger.log FROM boots JOIN ledger ON ledger.id = boots.log
          WHERE gateway = ? ORDER BY boots.log, boot",
     )?;
     let boot = |row: &rusqlite::Row<'_>| {
         let (log, boot, t_min, t_max) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        Ok(Boot { log, boot, t_min, t_max, widest: row.get(4)? })
+        Ok(Boot { log, boot, t_min, t_max, widest: row.get(4)?, name: row.get(5)? })
     };
     Ok(rows.query_map([query.gateway.as_str()], boot)?.collect::<Result<_, _>>()?)
 }
@@ -179,6 +206,6 @@ impl Reading<'_> {
         let last = self.points.last().map(|(_, source)| *source);
         let clock = if untrusted { Some(ClockSource::Untrusted) } else { last };
         let points = self.points.into_iter().map(|(point, _)| point).collect();
-        History { points, truncated: self.next.is_some(), next_ns: self.next, clock }
+        History { points, truncated: self.next.is_some(), next_ns: self.next, clock, undated: Vec::new() }
     }
 }

@@ -255,6 +255,23 @@ pub struct History {
     pub next_ns: Option<i64>,
     /// Who vouches for the times; the least trusted of them.
     pub clock: Option<ClockSource>,
+    /// Boots that may lie in the range, in order: nobody ever vouched for their time.
+    pub undated: Vec<Undated>,
+}
+
+/// A boot for whose time nobody vouched. Boots are numbered, so it lies between the dated ones before and after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Undated {
+    /// Its log.
+    pub log: String,
+    /// Its number there.
+    pub boot: u32,
+    /// It began after this, UTC ns: the last that is known of the dated boot before it.
+    pub after_ns: Option<i64>,
+    /// It had ended by this, UTC ns: the beginning of the dated boot after it.
+    pub before_ns: Option<i64>,
+    /// Where its own clock places its samples, right or wrong, UTC ns: the range to ask for to see them.
+    pub told_ns: Option<(i64, i64)>,
 }
 
 /// A sample with its time in UTC.
@@ -344,6 +361,14 @@ pub enum StoreError {
     /// The database said no: the file is damaged, or the disk. The driver's own error.
     #[error("database: {0}")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is written no longer goes to where the database is looked for.
+    #[error(
+        "the database is no longer at {path}: put the file back, and it goes on by itself; if another is to be there, restart the hub"
+    )]
+    Elsewhere {
+        /// Where it should be.
+        path: std::path::PathBuf,
+    },
     /// Something in the database is not what this program wrote.
     #[error("database holds {0}")]
     Content(String),

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -32,6 +33,8 @@ const STATEMENTS: usize = 64;
 pub struct Sqlite {
     db: Connection,
     path: PathBuf,
+    /// Which file that is: its device and its number there.
+    file: (u64, u64),
 }
 
 /// Opens a connection a call: that costs some 100 us and leaves nothing to be shared.
@@ -53,8 +56,14 @@ impl Sqlite {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "cache_size", -32_000)?; // 32 MB
         schema::migrate(&mut db)?;
-        Ok(Self { db, path: path.to_path_buf() })
+        let file = identity(path).ok_or_else(|| StoreError::Elsewhere { path: path.to_path_buf() })?;
+        Ok(Self { db, path: path.to_path_buf(), file })
     }
+}
+
+/// Device and number of the file at this path.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 impl Store for Sqlite {
@@ -62,6 +71,11 @@ impl Store for Sqlite {
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work.iter().map(|work| apply(&tx, work)).collect::<Result<_, _>>()?;
         tx.commit()?;
+        // A file that was moved, deleted or put another in the place of takes every commit as before; nobody would ever
+        // find again what is in it.
+        if identity(&self.path) != Some(self.file) {
+            return Err(StoreError::Elsewhere { path: self.path.clone() });
+        }
         Ok(done)
     }
 

@@ -185,6 +185,17 @@ impl Connection {
         self.happenings.recv().await.unwrap_or_else(gone)
     }
 
+    /// Why it is over, if it is. Nothing more can be written to a connection that has ended, and that is seen before its
+    /// last word is read; whoever needs the reason must not take the first for it.
+    pub fn fault(&mut self) -> Option<Fault> {
+        while let Ok(happening) = self.happenings.try_recv() {
+            if let Err(fault) = happening {
+                return Some(fault);
+            }
+        }
+        None
+    }
+
     /// Takes leave: what is submitted is written, then DISCONNECT, so that the broker does not publish the will.
     pub async fn close(mut self, within: Duration) {
         let leave = async {
