@@ -34,7 +34,7 @@ fn options(slave: u8) -> Options {
 
 fuzz_target!(|bytes: &[u8]| {
     line::feed(&mut Alone::new(options(1)), bytes);
-    let mut several = Line::new(19_200, (1..4).map(options));
+    let mut several = Line::new(Duration::from_micros(573), (1..4).map(options));
     let (mut now, mut asked, mut out) = (BootNs(1_000_000_000), Vec::new(), Vec::new());
     for piece in bytes.chunks(9) {
         asked.clear();

@@ -131,7 +131,7 @@ pub struct Summary {
 /// Who says what is to be sent on a serial line.
 enum Asker {
     Sensor(Box<dyn ByteSensor + Send>),
-    Line { baud: u32, slaves: Vec<modbus::Options> },
+    Line { slaves: Vec<modbus::Options> },
 }
 
 /// What is recorded and by what.
@@ -241,7 +241,7 @@ fn line_track(
         }
     }
     let of = format!("bytes of {} at {} baud for sensor {name}", wanted.display(), settings.baud);
-    let asker = Asker::Line { baud: settings.baud, slaves: vec![slave] };
+    let asker = Asker::Line { slaves: vec![slave] };
     let input = Input::Serial { port: wanted, settings, asker };
     tracks.push(Track { input, of, file: format!("serial-{name}.csv") });
 }
@@ -307,8 +307,8 @@ fn start(tracks: Vec<Track>, writers: Vec<Out>, shared: &Shared) -> Running {
             Input::Serial { port, settings, asker } => running.tasks.push(tokio::spawn(async move {
                 let outcome = match asker {
                     Asker::Sensor(sensor) => serial(&mut tape, (&port, &settings), sensor).await,
-                    Asker::Line { baud, slaves } => {
-                        line(&mut tape, (&port, &settings), modbus::Line::new(baud, slaves)).await
+                    Asker::Line { slaves } => {
+                        line(&mut tape, (&port, &settings), modbus::Line::new(settings.line_time(1), slaves)).await
                     }
                 };
                 tape.close(outcome);
