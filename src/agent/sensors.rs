@@ -317,6 +317,7 @@ async fn serial(
             sensor.tick(outlet.now(), &mut readings);
         }
         outlet.hand_on(sensor, 0, &mut readings);
+        outlet.hand_on_rest(sensor, false);
     }
     Ok(())
 }
