@@ -12,6 +12,8 @@ pub struct Rmc {
     pub position: Option<(f64, f64)>,
     /// Course over ground, degrees from true north.
     pub course: Option<f64>,
+    /// Time of day, ns since midnight: what the sentences of one solution share.
+    pub time: Option<u64>,
     /// Date and time.
     pub utc: Option<NmeaUtc>,
 }
@@ -60,6 +62,7 @@ fn parse_fields(fields: &str) -> Result<Rmc, BadField> {
         speed_knots: number(knots)?.map(|knots| within(knots, MAX_KNOTS)).transpose()?,
         position: position(angle(lat, 2, 90.0)?, ns, angle(lon, 3, 180.0)?, ew)?,
         course: number(course)?.map(|course| within(course, 360.0)).transpose()?,
+        time: time_of_day(time),
         utc: utc(time, date),
     })
 }
@@ -104,21 +107,25 @@ pub(super) fn position(lat: Option<f64>, ns: &str, lon: Option<f64>, ew: &str) -
     Ok(Some((lat * sign(ns, "N", "S")?, lon * sign(ew, "E", "W")?)))
 }
 
-/// `hhmmss[.s]` and `ddmmyy`. A receiver without a fix sends either empty or wrong, so that neither makes the sentence
-/// bad.
-fn utc(time: &str, date: &str) -> Option<NmeaUtc> {
-    let two = |text: &str, at: usize| number(text.get(at..at + 2)?).ok()?.map(|value| value as u64);
+fn two(text: &str, at: usize) -> Option<u64> {
+    number(text.get(at..at + 2)?).ok()?.map(|value| value as u64)
+}
+
+/// `hhmmss[.s]`, ns since midnight. A receiver without a fix sends it empty or wrong, so that it never makes a sentence bad.
+pub(super) fn time_of_day(time: &str) -> Option<u64> {
     let (hour, minute) = (two(time, 0)?, two(time, 2)?);
     let second = number(time.get(4..)?).ok()??;
+    let real = hour < 24 && minute < 60 && second < 61.0;
+    real.then(|| (hour * 3600 + minute * 60) * 1_000_000_000 + (second * 1e9).round() as u64)
+}
+
+/// The same with `ddmmyy`, which may be empty or wrong, too.
+fn utc(time: &str, date: &str) -> Option<NmeaUtc> {
+    let second_of_day_ns = time_of_day(time)?;
     let (day, month, year) = (two(date, 0)?, two(date, 2)?, two(date, 4)?);
-    let real = hour < 24 && minute < 60 && second < 61.0 && (1..=12).contains(&month) && date.len() == 6;
-    if !real || !(1..=31).contains(&day) {
+    if date.len() != 6 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    Some(NmeaUtc {
-        year: if year < 80 { 2000 + year } else { 1900 + year } as u16,
-        month: month as u8,
-        day: day as u8,
-        second_of_day_ns: (hour * 3600 + minute * 60) * 1_000_000_000 + (second * 1e9).round() as u64,
-    })
+    let year = if year < 80 { 2000 + year } else { 1900 + year } as u16;
+    Some(NmeaUtc { year, month: month as u8, day: day as u8, second_of_day_ns })
 }

@@ -145,16 +145,15 @@ impl Ubx {
         out.push(reading(1, t, latitude, horizontal));
         let narrowing = latitude.to_radians().cos().max(0.01);
         out.push(reading(2, t, f64::from(pvt.longitude) * 1e-7, horizontal / narrowing));
-        if speed >= COURSE_FROM {
-            // The angle a sideways speed of that size makes.
-            let course = (f64::from(pvt.course) * 1e-5).rem_euclid(360.0);
-            out.push(reading(3, t, course, (accuracy / speed).atan().to_degrees()));
-        }
+        let none = |channel| Reading { channel, t, value: Err(NoData::NotAvailable) };
+        // The angle a sideways speed of that size makes.
+        let course = (f64::from(pvt.course) * 1e-5).rem_euclid(360.0);
+        let sideways = (accuracy / speed).atan().to_degrees();
+        out.push(if speed >= COURSE_FROM { reading(3, t, course, sideways) } else { none(3) });
         // A 2D fix has no height of its own.
-        if pvt.has_height {
-            let vertical = f64::from(pvt.vertical_accuracy_mm) * MILLI;
-            out.push(reading(4, t, f64::from(pvt.altitude_mm) * MILLI, vertical));
-        }
+        let vertical = f64::from(pvt.vertical_accuracy_mm) * MILLI;
+        let altitude = f64::from(pvt.altitude_mm) * MILLI;
+        out.push(if pvt.has_height { reading(4, t, altitude, vertical) } else { none(4) });
     }
 
     fn say_nothing(&mut self, t: BootNs, reason: NoData, out: &mut Vec<Reading>) {

@@ -89,7 +89,13 @@ fn position_course_and_altitude_come_beside_the_speed() {
     let wanted = [13.889, 41.574_970_2, -93.750_558_6, 350.0, -12.345];
     assert!(values.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-9) && values.len() == 5, "{values:?}");
     let flat = changed(|p| p[20] = 2);
-    assert_eq!(hear(&mut every(), 1, &flat).len(), 4, "a 2D fix has no height");
+    assert_eq!(hear(&mut every(), 1, &flat)[4].value, Err(NoData::NotAvailable), "a 2D fix has no height");
+    let standing = changed(|p| p[60..64].copy_from_slice(&300i32.to_le_bytes()));
+    assert_eq!(
+        hear(&mut every(), 1, &standing)[3].value,
+        Err(NoData::NotAvailable),
+        "a standing one's course is noise"
+    );
     assert_eq!(hear(&mut Ubx::new(Options::default()), 1, &known()).len(), 1);
 }
 
