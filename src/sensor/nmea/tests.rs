@@ -237,6 +237,8 @@ fn an_altitude_comes_with_the_place_of_the_same_time_before_or_behind_it() {
     assert!(hear(&mut nmea, 2900, gga("132822.6", 1, "301.5")).is_empty());
     assert_eq!(altitude(hear(&mut nmea, 3000, &later)), [(4, Ok(301.5))], "it came before");
     let none = [(4, Err(NoData::NotAvailable))];
+    hear(&mut nmea, 3900, FIRST);
+    assert!(hear(&mut nmea, 3950, gga("132819.60", 1, "301.5")).is_empty(), "right behind it, and of another time");
     hear(&mut nmea, 4000, FIRST);
     assert_eq!(altitude(hear(&mut nmea, 4100, gga("132820.60", 0, "301.5"))), none, "no fix");
     assert!(hear(&mut Nmea::new(Options::default()), 1100, gga("132820.60", 1, "1.0")).is_empty());
