@@ -111,7 +111,7 @@ impl Wiring {
             SensorKind::Nmea(nmea) => {
                 let options = nmea::Options { latency: latency(nmea.latency, origin), ..nmea.options() };
                 let make = move || -> Box<dyn ByteSensor + Send> { Box::new(Nmea::new(options)) };
-                Wiring::Serial { port: nmea.port.clone(), settings: LineSettings::at(nmea.baud), make: Box::new(make) }
+                Wiring::Serial { port: nmea.port.clone(), settings: nmea.settings, make: Box::new(make) }
             }
             SensorKind::Encoder(encoder) => {
                 let options = encoder.options;

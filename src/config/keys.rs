@@ -141,7 +141,20 @@ pub(super) const CANOPEN: &[&str] = &[
     "timeout",
 ];
 
-pub(super) const NMEA: &[&str] = &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "position"];
+pub(super) const NMEA: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "data-bits",
+    "parity",
+    "stop-bits",
+    "report",
+    "timeout",
+    "latency",
+    "position",
+];
 
 pub(super) const MODBUS: &[&str] = &[
     "name",
@@ -172,6 +185,8 @@ pub(super) const RADAR: &[&str] = &[
     "port",
     "uart",
     "baud",
+    "parity",
+    "stop-bits",
     "angle",
     "angle-uncertainty",
     "unit",
@@ -187,6 +202,7 @@ pub(super) const LINE: &[&str] = &[
     "port",
     "uart",
     "baud",
+    "data-bits",
     "parity",
     "stop-bits",
     "rs485",
@@ -200,8 +216,21 @@ pub(super) const LINE: &[&str] = &[
     "timeout",
 ];
 
-pub(super) const UBX: &[&str] =
-    &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "accuracy-limit", "position"];
+pub(super) const UBX: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "parity",
+    "stop-bits",
+    "report",
+    "timeout",
+    "latency",
+    "accuracy-limit",
+    "position",
+];
+
 pub(super) const AS5600: &[&str] = &[
     "name",
     "kind",

@@ -269,7 +269,7 @@ impl ByteSensor for Radar {
                 None => {}
                 Some(Ended::Refused) => self.counters.rejected += 1,
                 Some(Ended::Line { at, text }) => {
-                    let told = parse(text);
+                    let told = parse(&text);
                     self.line(at, told, out);
                 }
             }

@@ -22,7 +22,7 @@ pub struct ModbusSensor {
 
 /// What the standard asks devices to be delivered with.
 const AS_DELIVERED: LineSettings =
-    LineSettings { baud: 19_200, parity: Parity::Even, two_stop_bits: false, rs485: false };
+    LineSettings { baud: 19_200, seven_data_bits: false, parity: Parity::Even, two_stop_bits: false, rs485: false };
 
 pub(super) fn read(
     walk: &mut Walk<'_>,

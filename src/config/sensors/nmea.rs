@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{Claims, REPORT, TIMEOUT, serial};
 use crate::{
-    board::Board,
+    board::{Board, LineSettings},
     config::walk::{Section, Walk},
     sensor,
 };
@@ -14,8 +14,8 @@ use crate::{
 pub struct NmeaSensor {
     /// The serial port's device.
     pub port: PathBuf,
-    /// Bits a second.
-    pub baud: u32,
+    /// How its line is set.
+    pub settings: LineSettings,
     /// Between two readings.
     pub report: Duration,
     /// Silence after which there is no value.
@@ -37,6 +37,7 @@ impl NmeaSensor {
         }
     }
 }
+
 pub(super) fn read(
     walk: &mut Walk<'_>,
     section: &Section<'_>,
@@ -44,11 +45,11 @@ pub(super) fn read(
     claims: &mut Claims,
 ) -> Option<NmeaSensor> {
     let port = serial::port_of_its_own(walk, section, board, claims);
-    let baud = serial::baud(walk, section).unwrap_or(9600);
+    let settings = serial::settings(walk, section, LineSettings::at(9600));
     // As fast as common receivers speak: what is not asked to be thinned is passed whole.
     let report = walk.period(section, "report", REPORT).unwrap_or(Duration::from_millis(100));
     let timeout = walk.time(section, "timeout", TIMEOUT).unwrap_or(Duration::from_secs(3));
     let latency = walk.time(section, "latency", ("0 s", "2 s")).unwrap_or(Duration::from_millis(100));
     let position = walk.flag(section, "position").unwrap_or(false);
-    Some(NmeaSensor { latency, position, port: port?, baud, report, timeout })
+    Some(NmeaSensor { latency, position, port: port?, settings, report, timeout })
 }

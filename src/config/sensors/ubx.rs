@@ -30,7 +30,7 @@ pub(super) fn read(
     claims: &mut Claims,
 ) -> Option<UbxSensor> {
     let port = serial::port_of_its_own(walk, section, board, claims);
-    let settings = LineSettings::at(serial::baud(walk, section).unwrap_or(38_400));
+    let settings = serial::settings(walk, section, LineSettings::at(38_400));
     let defaults = Options::default();
     let limit = walk.quantity(section, "accuracy-limit", Dimension::Speed, ("0.01 m/s", "10 m/s"));
     let options = Options {
