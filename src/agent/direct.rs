@@ -52,6 +52,7 @@ async fn feed(
         shed: Arc::default(),
         counters: Arc::new(Mutex::default()),
         counts_from: sensors.counts_from(sensor),
+        receiver: None,
         memory: None,
     });
     let outlets = outlets.collect();

@@ -137,6 +137,15 @@ pub(super) fn counts(sensor: &Sensor) -> bool {
     matches!(&sensor.kind, SensorKind::Hall(hall) if hall.counters)
 }
 
+/// Whether a sensor is a receiver that is to vouch for UTC.
+pub(super) fn tells_time(sensor: &Sensor) -> bool {
+    match &sensor.kind {
+        SensorKind::Nmea(nmea) => nmea.clock,
+        SensorKind::Ubx(ubx) => ubx.clock,
+        _ => false,
+    }
+}
+
 /// The time of a recorded sentence is in the sentence: it has not been on the way.
 fn latency(configured: Duration, origin: Origin) -> Duration {
     match origin {

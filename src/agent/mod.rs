@@ -99,6 +99,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (said_in, said) = mpsc::channel(sources::CHANNEL);
     let (stop, shed, lost) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::new(AtomicU64::new(0)));
     let counters: Vec<_> = config.sensors.iter().map(|_| Arc::new(Mutex::default())).collect();
+    let receiver = timekeeping::Receiver::default();
     let outlets = config.sensors.iter().enumerate().map(|(index, sensor)| Outlet {
         sensor: index,
         name: sensor.name.as_str().into(),
@@ -108,6 +109,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         shed: Arc::clone(&shed),
         counters: counters[index].clone(),
         counts_from: sensors.counts_from(index),
+        receiver: drivers::tells_time(sensor).then(|| receiver.clone()),
         memory: Some(MemoryFile::of(&config.gateway.state_directory, &sensor.name)),
     });
     // The sensors first: they measure while the disk is being opened, and what they say waits in the channel.
@@ -170,7 +172,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let mut recording = tokio::spawn(recording.run());
 
     let known = timekeeping::Known::default();
-    let timekeeper = tokio::spawn(timekeeping::run(boot.number, known.clone(), others_in.clone()));
+    let receiver = config.sensors.iter().find(|sensor| drivers::tells_time(sensor)).map(|s| (s.name.clone(), receiver));
+    let timekeeper = tokio::spawn(timekeeping::run(boot.number, known.clone(), receiver, others_in.clone()));
     let door = tokio::spawn(local::serve(config.gateway.state_directory.clone(), manifest, live.clone()));
 
     let observer = uplink::Observer::default();

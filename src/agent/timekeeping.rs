@@ -1,12 +1,12 @@
 //! The task that watches the clock: which UTC a boot time is, told as records whenever that has to be said anew.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use speedwell_wire::{ClockFix, ClockSource, Event, EventKind, Record};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::clock::{BootNs, Fix, FixKeeper, SystemClock, TimeSource, UtcMap, Why};
+use crate::clock::{BootNs, Fix, SystemClock, TimeSource, Timekeeper, UtcMap, Why};
 
 /// What is known of UTC in this boot, for whoever has to name a time of day now.
 #[derive(Clone, Default)]
@@ -34,17 +34,44 @@ fn wire_source(source: TimeSource) -> ClockSource {
     match source {
         TimeSource::Untrusted => ClockSource::Untrusted,
         TimeSource::Ntp => ClockSource::Ntp,
+        TimeSource::Gnss => ClockSource::Gnss,
     }
 }
 
-/// Samples the clocks until the agent ends.
-pub(super) async fn run(boot: u32, known: Known, records: mpsc::Sender<Record>) {
-    let mut keeper = FixKeeper::new();
+/// What the receiver that is to vouch for UTC said last: a boot time, and UTC then in ns since 1970.
+#[derive(Clone, Default)]
+pub(super) struct Receiver(Arc<Mutex<Option<(BootNs, i64)>>>);
+
+impl Receiver {
+    pub(super) fn tell(&self, told: (BootNs, i64)) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+
+    fn newest(&self) -> Option<(BootNs, i64)> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Samples the clocks until the agent ends. `receiver` is the sensor that may vouch for UTC, and what it says.
+pub(super) async fn run(boot: u32, known: Known, receiver: Option<(String, Receiver)>, records: mpsc::Sender<Record>) {
+    let mut keeper = Timekeeper::new();
+    let mut refused = None;
     loop {
+        let heard = receiver.as_ref().and_then(|(name, receiver)| Some((name, receiver.newest()?)));
+        if let Some((name, (t, utc_ns))) = heard
+            && let Err(cause) = keeper.hear(t, utc_ns)
+            && refused.replace(cause) != Some(cause)
+        {
+            warn!(sensor = name, "{cause}");
+            let (kind, detail) = (EventKind::Calibration, cause.to_string());
+            let event = Event { boot, t_ns: t.0, sensor: Some(name.clone()), kind, detail };
+            let _ = records.send(Record::Event(event)).await;
+        }
         if let Some((fix, why)) = keeper.take(SystemClock.sample()) {
             known.learn(fix);
             if let Why::Step(by_ns) = why {
-                let detail = format!("real time was stepped by {:+.3} s", by_ns as f64 / 1e9);
+                let whose = if fix.source == TimeSource::Gnss { "the receiver's time" } else { "real time" };
+                let detail = format!("{whose} was stepped by {:+.3} s", by_ns as f64 / 1e9);
                 warn!("{detail}");
                 let kind = EventKind::ClockStep;
                 let event = Event { boot, t_ns: fix.boot.0, sensor: None, kind, detail };

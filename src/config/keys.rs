@@ -154,6 +154,7 @@ pub(super) const NMEA: &[&str] = &[
     "timeout",
     "latency",
     "position",
+    "clock",
 ];
 
 pub(super) const MODBUS: &[&str] = &[
@@ -229,6 +230,7 @@ pub(super) const UBX: &[&str] = &[
     "latency",
     "accuracy-limit",
     "position",
+    "clock",
 ];
 
 pub(super) const AS5600: &[&str] = &[

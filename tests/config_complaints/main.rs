@@ -834,6 +834,24 @@ gateway.toml:14:98: sensor.w.invalid: 17 tokens; at most 16 are taken
 }
 
 #[test]
+fn two_receivers_cannot_both_vouch_for_the_time() {
+    let receiver = |name: &str| {
+        format!("[[sensor]]\nname = \"{name}\"\nkind = \"nmea\"\nport = \"/dev/tty{name}\"\nclock = true\n")
+    };
+    complains(
+        &format!("{HEAD}{}{}", receiver("a"), receiver("b")),
+        r#"
+gateway.toml:17:9: sensor.b.clock: sensor.a.clock (line 12) vouches for the time already: one may
+   |
+17 | clock = true
+   |         ^^^^
+
+1 mistake in gateway.toml"#,
+    );
+    assert!(load(&format!("{HEAD}{}", receiver("a"))).is_ok());
+}
+
+#[test]
 fn every_serial_sensor_may_be_slow_with_parity_and_two_stop_bits() {
     let more = [
         ("nmea", "data-bits = 7\n", "7E2"),

@@ -22,8 +22,10 @@ pub struct NmeaSensor {
     pub timeout: Duration,
     /// From the instant a sentence is true for to the arrival of its first byte.
     pub latency: Duration,
-    /// Report latitude, longitude and course too.
+    /// Report latitude, longitude, course and altitude too.
     pub position: bool,
+    /// Vouch for UTC where the system's own clock is not synchronised.
+    pub clock: bool,
 }
 
 impl NmeaSensor {
@@ -51,5 +53,6 @@ pub(super) fn read(
     let timeout = walk.time(section, "timeout", TIMEOUT).unwrap_or(Duration::from_secs(3));
     let latency = walk.time(section, "latency", ("0 s", "2 s")).unwrap_or(Duration::from_millis(100));
     let position = walk.flag(section, "position").unwrap_or(false);
-    Some(NmeaSensor { latency, position, port: port?, settings, report, timeout })
+    let clock = serial::clock(walk, section, claims);
+    Some(NmeaSensor { latency, position, clock, port: port?, settings, report, timeout })
 }

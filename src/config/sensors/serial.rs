@@ -97,6 +97,15 @@ pub(super) fn settings(walk: &mut Walk<'_>, section: &Section<'_>, otherwise: Li
     }
 }
 
+/// Whether a receiver is to vouch for UTC: one may.
+pub(super) fn clock(walk: &mut Walk<'_>, section: &Section<'_>, claims: &mut Claims) -> bool {
+    let vouches = walk.flag(section, "clock").unwrap_or(false);
+    if let Some(place) = section.value("clock").filter(|_| vouches) {
+        claim(walk, &mut claims.clocks, (), &place, |(), line| format!("{line} vouches for the time already: one may"));
+    }
+    vouches
+}
+
 fn absolute(walk: &mut Walk<'_>, spot: Spot<String>, board: Option<&Board>) -> Option<(Spot<String>, PathBuf)> {
     let path = PathBuf::from(&spot.value);
     let simulated = board.is_none_or(|b| b.kind == BoardKind::Simulated);

@@ -21,6 +21,8 @@ pub struct UbxSensor {
     pub settings: LineSettings,
     /// How the receiver is listened to.
     pub options: Options,
+    /// Vouch for UTC where the system's own clock is not synchronised.
+    pub clock: bool,
 }
 
 pub(super) fn read(
@@ -40,5 +42,6 @@ pub(super) fn read(
         accuracy_limit: limit.map_or(defaults.accuracy_limit, |spot| spot.value),
         position: walk.flag(section, "position").unwrap_or(false),
     };
-    Some(UbxSensor { port: port?, settings, options })
+    let clock = serial::clock(walk, section, claims);
+    Some(UbxSensor { port: port?, settings, options, clock })
 }

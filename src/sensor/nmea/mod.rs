@@ -140,8 +140,7 @@ impl Nmea {
         }
     }
 
-    /// UTC of the newest valid sentence with time and date, and the boot time it stands for: a source for the clock
-    /// that has no other. Two in a row with an advancing date are wanted before it is believed.
+    /// UTC of the newest valid sentence with time and date, and the boot time it stands for.
     pub fn last_utc(&self) -> Option<(BootNs, NmeaUtc)> {
         self.utc
     }
@@ -315,6 +314,10 @@ impl Sensor for Nmea {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    fn utc(&self) -> Option<(BootNs, i64)> {
+        self.utc.and_then(|(t, utc)| Some((t, utc.unix_ns()?)))
     }
 
     fn trouble(&self) -> Option<String> {

@@ -31,6 +31,32 @@ pub struct NmeaUtc {
     pub second_of_day_ns: u64,
 }
 
+impl NmeaUtc {
+    /// ns since 1970; `None` for a day that its month does not have and within a leap second, which has no such number.
+    pub fn unix_ns(self) -> Option<i64> {
+        let leap_year =
+            self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
+        let days = match self.month {
+            4 | 6 | 9 | 11 => 30,
+            2 if leap_year => 29,
+            2 => 28,
+            1..=12 => 31,
+            _ => 0,
+        };
+        if !(1..=days).contains(&self.day) || self.second_of_day_ns >= 86_400_000_000_000 {
+            return None;
+        }
+        // Years that begin in March have their leap day at their end; 153 days are five months from there on.
+        let (year, month) = match self.month {
+            month @ 3.. => (i64::from(self.year), i64::from(month) - 3),
+            month => (i64::from(self.year) - 1, i64::from(month) + 9),
+        };
+        let leap_days = year / 4 - year / 100 + year / 400;
+        let days = 365 * year + leap_days + (153 * month + 2) / 5 + i64::from(self.day) - 1 - 719_468;
+        days.checked_mul(86_400_000_000_000)?.checked_add_unsigned(self.second_of_day_ns)
+    }
+}
+
 /// A field that is neither empty nor what it should be, under a right checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BadField;

@@ -268,6 +268,34 @@ fn utc_is_told_with_the_boot_time_it_stands_for() {
 }
 
 #[test]
+fn a_date_is_turned_into_nanoseconds_since_1970_where_it_is_one() {
+    let unix = |year, month, day| NmeaUtc { year, month, day, second_of_day_ns: 1_500_000_000 }.unix_ns();
+    let at = |days: i64| Some(days * 86_400_000_000_000 + 1_500_000_000);
+    assert_eq!(unix(1970, 1, 1), at(0));
+    assert_eq!(unix(2000, 2, 29), at(11_016));
+    assert_eq!(unix(2000, 3, 1), at(11_017));
+    assert_eq!(unix(2026, 11, 25), at(20_782));
+    assert_eq!(unix(2100, 3, 1), at(47_541));
+    for (year, month, day) in [(2025, 2, 29), (2100, 2, 29), (2025, 4, 31), (2025, 0, 1), (2025, 13, 1), (2025, 1, 0)] {
+        assert_eq!(unix(year, month, day), None, "{year}-{month}-{day}");
+    }
+    let leap_second = NmeaUtc { year: 2016, month: 12, day: 31, second_of_day_ns: 86_400_000_000_000 };
+    assert_eq!(leap_second.unix_ns(), None);
+}
+
+#[test]
+fn a_void_solution_tells_no_time() {
+    let mut nmea = every_sentence();
+    hear(&mut nmea, 1000, signed("GPRMC,132820.60,V,4134.498,N,09345.033,W,3.252,92.308,180320,,,N"));
+    assert_eq!(nmea.utc(), None);
+    hear(&mut nmea, 2000, FIRST);
+    let told = nmea.utc();
+    assert_eq!(told.unwrap(), (BootNs(1_900_000_000), 1_584_538_100_600_000_000));
+    hear(&mut nmea, 3000, VOID);
+    assert_eq!(nmea.utc(), told, "the same word again, which is none");
+}
+
+#[test]
 fn it_is_silent_then_without_a_fix_then_speaks_then_is_stale() {
     let mut nmea = Nmea::new(Options::default());
     let mut said = Vec::new();

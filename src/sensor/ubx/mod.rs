@@ -113,7 +113,7 @@ impl Ubx {
         }
     }
 
-    /// UTC of the newest solution whose date and time the receiver holds to be valid and fully resolved, and the boot time
+    /// UTC of the newest solution with a fix whose date and time the receiver holds to be valid and fully resolved, and the boot time
     /// it stands for.
     pub fn last_utc(&self) -> Option<(BootNs, NmeaUtc)> {
         self.utc
@@ -122,7 +122,8 @@ impl Ubx {
     fn heed(&mut self, at: BootNs, pvt: &Pvt, out: &mut Vec<Reading>) {
         self.heard = Some(at);
         let t = self.stamp(at);
-        if let Some(utc) = pvt.utc {
+        // Without a fix it is the time of the receiver's own clock.
+        if let Some(utc) = pvt.utc.filter(|_| pvt.fix) {
             self.utc = Some((t, utc));
         }
         let accuracy = f64::from(pvt.speed_accuracy_mm) * MILLI;
@@ -195,6 +196,10 @@ impl Sensor for Ubx {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    fn utc(&self) -> Option<(BootNs, i64)> {
+        self.utc.and_then(|(t, utc)| Some((t, utc.unix_ns()?)))
     }
 
     fn trouble(&self) -> Option<String> {

@@ -111,6 +111,7 @@ fn utc_is_told_only_when_date_and_time_are_valid_and_resolved() {
     for valid in 0..7 {
         assert_eq!(utc(&changed(|p| p[11] = valid)), None, "{valid}");
     }
+    assert_eq!(utc(&changed(|p| p[21] = 0)), None, "a receiver without a fix tells its own clock");
     let early = utc(&changed(|p| p[16..20].copy_from_slice(&(-1i32).to_le_bytes()))).unwrap().1;
     assert_eq!(early.second_of_day_ns, 43_199_999_999_999);
     assert_eq!(utc(&changed(|p| p[6] = 13)), None);
