@@ -142,6 +142,9 @@ impl Outlet {
             let words = if samples < readings.len() as u64 { sensor.trouble() } else { None };
             if words != counters.words {
                 counters.words.clone_from(&words);
+                if let Some(words) = &words {
+                    warn!(sensor = %self.name, "{words}");
+                }
                 // Lost words are told again with the next reading: the next session begins without them.
                 let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Words(words) });
             }

@@ -109,8 +109,8 @@ pub struct Line {
     noise: Noise,
     said: Said,
     heard: Option<BootNs>,
-    /// Numbers in a row that were refused because a byte that is no text touches them.
-    damaged: u32,
+    /// The newest number was refused, because a byte that is no text touches it.
+    damaged: bool,
     counters: Counters,
 }
 
@@ -127,7 +127,7 @@ impl Line {
             noise: Noise::default(),
             said: Said::new(options.report),
             heard: None,
-            damaged: 0,
+            damaged: false,
             counters: Counters::default(),
             options,
         }
@@ -219,11 +219,11 @@ impl ByteSensor for Line {
                     self.noise.made_sense();
                     let Told::Value(value) = told else {
                         self.counters.rejected += 1;
-                        self.damaged = self.damaged.saturating_add(1);
+                        self.damaged = true;
                         continue;
                     };
                     self.counters.inputs += 1;
-                    self.damaged = 0;
+                    self.damaged = false;
                     self.heard = Some(at);
                     self.counters.rejected += u64::from(value == Err(NoData::OutOfRange));
                     self.say(at, value, out);
@@ -253,12 +253,12 @@ impl Sensor for Line {
 
     fn trouble(&self) -> Option<String> {
         let pattern = self.options.pattern.as_str();
-        if self.damaged > 0 {
-            let lines = self.damaged;
-            return Some(format!(
-                "{lines} lines had a byte that is no text right at the number: are `data-bits`, `parity` and `baud` as the \
-                 device has them? If it is a sign of its character set, keep a blank between"
-            ));
+        if self.damaged {
+            return Some(
+                "lines have a byte that is no text right at the number: are `data-bits`, `parity` and `baud` as the device \
+                 has them? A sign of its character set needs a blank between"
+                    .into(),
+            );
         }
         self.noise.trouble(&format!("a line that matches {pattern:?}"), "as the device has it")
     }
