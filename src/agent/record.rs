@@ -513,19 +513,22 @@ async fn line(
 ) -> Result<(), TrackError> {
     let mut port = tape.shared.doors.serial(port, settings)?;
     let (mut buffer, mut unused, mut asked) = ([0; BYTES], Vec::new(), Vec::new());
+    let mut written = BootNs(0);
     while !tape.stopping() {
         asked.clear();
         let now = SystemClock.now();
         line.ask(now, &mut asked);
         if !asked.is_empty() {
             tape.write(|out| out.bytes(now, &asked))?;
+            written = now;
             port.write(&asked).await?;
         }
         // Cancel-safe: the port promises that a read that is dropped loses nothing.
         if let Ok(chunk) = tokio::time::timeout(until(line.wakes()), port.read(&mut buffer)).await {
             let chunk = chunk?;
             let bytes = &buffer[..chunk.len];
-            tape.write(|out| out.bytes(chunk.t, bytes))?;
+            // Reckoned back from its end, an answer may have begun before its question was written.
+            tape.write(|out| out.bytes(chunk.t.max(written), bytes))?;
             line.on_bytes(chunk.t, bytes, &mut unused);
         }
         unused.clear();

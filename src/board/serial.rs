@@ -347,6 +347,7 @@ impl SimulatedSerial {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
+    use tokio_serial::SerialPort as _;
 
     use super::*;
 
@@ -415,6 +416,29 @@ mod tests {
         runtime().block_on(async {
             let error = SerialPort::open(Path::new("/dev/ttyNONE9"), &LineSettings::at(9600)).unwrap_err().to_string();
             assert!(error.starts_with("there is no serial port /dev/ttyNONE9; "), "{error}");
+        });
+    }
+
+    #[test]
+    fn the_kernel_is_given_the_speed_that_is_asked_for_slow_ones_and_odd_ones_too() {
+        runtime().block_on(async {
+            // SAFETY: the calls take a flag and an open descriptor, and write a name into a buffer of the length told.
+            let (far, name) = unsafe {
+                let far = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
+                let mut name = [0; 64];
+                let done = [libc::unlockpt(far), libc::ptsname_r(far, name.as_mut_ptr(), name.len())];
+                assert_eq!((far >= 0, done), (true, [0, 0]), "{}", io::Error::last_os_error());
+                (far, std::ffi::CStr::from_ptr(name.as_ptr()).to_str().unwrap().to_owned())
+            };
+            for baud in [300, 600, 1200, 2400, 76_800, 250_000, 4_000_000] {
+                let settings = LineSettings { parity: Parity::Even, two_stop_bits: true, ..LineSettings::at(baud) };
+                let port = SerialPort::open(Path::new(&name), &settings).unwrap();
+                let SerialPort::Real(port) = port else { panic!("it is no simulated one") };
+                assert_eq!(port.stream.baud_rate().unwrap(), baud);
+                assert_eq!(port.stream.stop_bits().unwrap(), tokio_serial::StopBits::Two, "{baud}");
+            }
+            // SAFETY: it was opened above and is used no more.
+            unsafe { libc::close(far) };
         });
     }
 

@@ -17,6 +17,8 @@ use std::{
 
 use speedwell::board::simulated::rmc;
 
+pub mod devices;
+
 /// How often the device is asked what it says.
 const TURN: Duration = Duration::from_millis(5);
 
