@@ -45,6 +45,29 @@ fn every_example_loads_without_a_complaint_or_a_doubt() {
 }
 
 #[test]
+fn the_examples_of_the_serial_guide_load_without_a_complaint_or_a_doubt_one_of_each_kind() {
+    let guide = fs::read_to_string(directory("docs/serial.md")).expect("it is there");
+    let head = "[gateway]\nid = \"t\"\nboard = \"rpi-4b\"\n[broker]\nurl = \"mqtt://192.168.1.10\"\n";
+    let mut kinds = Vec::new();
+    for example in guide.split("```toml\n").skip(1) {
+        let (example, _) = example.split_once("```").expect("it ends");
+        let text = format!("{head}{example}");
+        let config = Config::parse(Path::new("docs/serial.md"), &text, &Catalog::built_in());
+        let config = config.unwrap_or_else(|complaints| panic!("{complaints}"));
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        kinds.extend(config.sensors.iter().map(|sensor| match sensor.kind {
+            SensorKind::Nmea(_) => "nmea",
+            SensorKind::Ubx(_) => "ubx",
+            SensorKind::Modbus(_) => "modbus",
+            SensorKind::Radar(_) => "radar",
+            SensorKind::Line(_) => "line",
+            _ => "another",
+        }));
+    }
+    assert_eq!(kinds, ["nmea", "ubx", "modbus", "radar", "line"]);
+}
+
+#[test]
 fn the_smallest_example_gets_every_default() {
     let config = example("smallest.toml");
     assert_eq!(config.gateway.id.as_str(), "bench-1");

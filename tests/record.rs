@@ -1,4 +1,6 @@
-//! `speedwell record` on the simulated board, and what `replay` makes of its files.
+//! `speedwell record` on the simulated board and on serial lines, and what `replay` makes of its files.
+
+mod pty;
 
 use std::{
     fs,
@@ -9,6 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pty::{
+    Adapter,
+    devices::{NAMES, VALUES, four, plug_in},
+};
 use speedwell::{
     agent::{
         record::{Ended, Options, RecordError, record},
@@ -115,6 +121,32 @@ async fn what_was_recorded_tells_the_speed_that_was_driven_for_every_kind() {
             assert_eq!(*quantity, Quantity::Speed);
             assert!((value - truth).abs() < allowed, "{sensor} at {t}: {value} of {truth} m/s");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_recorded_of_serial_devices_is_read_again_as_it_was_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ports: Vec<PathBuf> = NAMES.iter().map(|name| folder.path().join(name)).collect();
+    let adapters = plug_in(&ports);
+    let head = "[gateway]\nid = \"t\"\nboard = \"generic-linux\"\n[broker]\nurl = \"mqtt://localhost\"\n";
+    let text = format!("{head}{}", four(&ports));
+    let config = Config::parse(Path::new("gateway.toml"), &text, &Catalog::built_in()).expect("right");
+    let (doors, out) = (Doors::of(&config.gateway.board), folder.path().join("drive"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let summary = record(&config, &doors, &options(out.clone()), stop, |_| {}).await.expect("recorded");
+    assert!(summary.files.iter().all(|file| file.failed.is_none() && file.items > 5), "{summary:?}");
+    adapters.into_iter().for_each(Adapter::pull);
+    let source = |name: &&str| Source {
+        kind: SourceKind::Serial,
+        name: (*name).into(),
+        file: out.join(format!("serial-{name}.csv")),
+    };
+    let mut rows = Rows::default();
+    replay(&config, &NAMES.iter().map(source).collect::<Vec<_>>(), &mut rows).expect("played");
+    for (name, wanted) in NAMES.iter().zip(VALUES) {
+        let of: Vec<f64> = rows.0.iter().filter(|row| row.1 == *name).map(|row| row.3).collect();
+        assert!(of.len() >= 5 && of.iter().all(|value| (value - wanted).abs() < 1e-6), "{name}: {of:?}");
     }
 }
 

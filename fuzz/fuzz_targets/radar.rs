@@ -7,6 +7,7 @@ use speedwell::sensor::radar::{Options, Radar};
 mod line;
 
 fuzz_target!(|bytes: &[u8]| {
-    let options = Options { angle: 0.7, angle_uncertainty: 0.02, direction: true, ..Options::default() };
+    let options =
+        Options { angle: 0.7, angle_uncertainty: 0.02, direction: true, zero_is_standing: false, ..Options::default() };
     line::feed(&mut Radar::new(options), bytes);
 });

@@ -11,6 +11,7 @@ use super::{
     running::{Common, Member, Running},
     sensors,
     sources::{self, Said, What},
+    timekeeping::Receiver,
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -26,7 +27,13 @@ pub fn watch_directly(
 ) -> (Manifest, impl Future<Output = Result<(), AgentError>>) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (said_in, said) = mpsc::channel(sources::CHANNEL);
-    let common = Common { clock: clock.clone(), said: said_in, shed: Arc::default(), state_directory: None };
+    let common = Common {
+        clock: clock.clone(),
+        said: said_in,
+        shed: Arc::default(),
+        receiver: Receiver::default(),
+        state_directory: None,
+    };
     let mut running = Running::new(&config.gateway.board, common);
     let members = running.plan(&config.sensors);
     let fusion = sensors::fusion(config.fusion.as_ref(), &members);

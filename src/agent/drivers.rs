@@ -111,7 +111,7 @@ impl Wiring {
             SensorKind::Nmea(nmea) => {
                 let options = nmea::Options { latency: latency(nmea.latency, origin), ..nmea.options() };
                 let make = move || -> Box<dyn ByteSensor + Send> { Box::new(Nmea::new(options)) };
-                Wiring::Serial { port: nmea.port.clone(), settings: LineSettings::at(nmea.baud), make: Box::new(make) }
+                Wiring::Serial { port: nmea.port.clone(), settings: nmea.settings, make: Box::new(make) }
             }
             SensorKind::Encoder(encoder) => {
                 let options = encoder.options;
@@ -135,6 +135,15 @@ impl Wiring {
 /// Whether a sensor's counts are told as channels beside its own.
 pub(super) fn counts(sensor: &Sensor) -> bool {
     matches!(&sensor.kind, SensorKind::Hall(hall) if hall.counters)
+}
+
+/// Whether a sensor is a receiver that is to vouch for UTC.
+pub(super) fn tells_time(sensor: &Sensor) -> bool {
+    match &sensor.kind {
+        SensorKind::Nmea(nmea) => nmea.clock,
+        SensorKind::Ubx(ubx) => ubx.clock,
+        _ => false,
+    }
 }
 
 /// The time of a recorded sentence is in the sentence: it has not been on the way.

@@ -99,10 +99,12 @@ pub async fn run(config: Config, mut reloads: Reloads, shutdown: impl Future<Out
     let (said_in, said) = mpsc::channel(sources::CHANNEL);
     let (shed, lost) = (Arc::default(), Arc::new(AtomicU64::new(0)));
     let state_directory = config.gateway.state_directory.clone();
+    let receiver = timekeeping::Receiver::default();
     let common = Common {
         clock: clock.clone(),
         said: said_in,
         shed: Arc::clone(&shed),
+        receiver: receiver.clone(),
         state_directory: Some(state_directory.clone()),
     };
     let mut running = Running::new(&config.gateway.board, common);
@@ -162,7 +164,7 @@ pub async fn run(config: Config, mut reloads: Reloads, shutdown: impl Future<Out
     let mut recording = tokio::spawn(recording.run());
 
     let known = timekeeping::Known::default();
-    let timekeeper = tokio::spawn(timekeeping::run(boot.number, known.clone(), others_in.clone()));
+    let timekeeper = tokio::spawn(timekeeping::run(boot.number, known.clone(), receiver, others_in.clone()));
     let door = tokio::spawn(local::serve(state_directory.clone(), manifest, live.clone()));
 
     let observer = uplink::Observer::default();

@@ -131,7 +131,7 @@ pub struct Summary {
 /// Who says what is to be sent on a serial line.
 enum Asker {
     Sensor(Box<dyn ByteSensor + Send>),
-    Line { baud: u32, slaves: Vec<modbus::Options> },
+    Line { slaves: Vec<modbus::Options> },
 }
 
 /// What is recorded and by what.
@@ -241,7 +241,7 @@ fn line_track(
         }
     }
     let of = format!("bytes of {} at {} baud for sensor {name}", wanted.display(), settings.baud);
-    let asker = Asker::Line { baud: settings.baud, slaves: vec![slave] };
+    let asker = Asker::Line { slaves: vec![slave] };
     let input = Input::Serial { port: wanted, settings, asker };
     tracks.push(Track { input, of, file: format!("serial-{name}.csv") });
 }
@@ -307,8 +307,8 @@ fn start(tracks: Vec<Track>, writers: Vec<Out>, shared: &Shared) -> Running {
             Input::Serial { port, settings, asker } => running.tasks.push(tokio::spawn(async move {
                 let outcome = match asker {
                     Asker::Sensor(sensor) => serial(&mut tape, (&port, &settings), sensor).await,
-                    Asker::Line { baud, slaves } => {
-                        line(&mut tape, (&port, &settings), modbus::Line::new(baud, slaves)).await
+                    Asker::Line { slaves } => {
+                        line(&mut tape, (&port, &settings), modbus::Line::new(settings.line_time(1), slaves)).await
                     }
                 };
                 tape.close(outcome);
@@ -513,19 +513,22 @@ async fn line(
 ) -> Result<(), TrackError> {
     let mut port = tape.shared.doors.serial(port, settings)?;
     let (mut buffer, mut unused, mut asked) = ([0; BYTES], Vec::new(), Vec::new());
+    let mut written = BootNs(0);
     while !tape.stopping() {
         asked.clear();
         let now = SystemClock.now();
         line.ask(now, &mut asked);
         if !asked.is_empty() {
             tape.write(|out| out.bytes(now, &asked))?;
+            written = now;
             port.write(&asked).await?;
         }
         // Cancel-safe: the port promises that a read that is dropped loses nothing.
         if let Ok(chunk) = tokio::time::timeout(until(line.wakes()), port.read(&mut buffer)).await {
             let chunk = chunk?;
             let bytes = &buffer[..chunk.len];
-            tape.write(|out| out.bytes(chunk.t, bytes))?;
+            // Reckoned back from its end, an answer may have begun before its question was written.
+            tape.write(|out| out.bytes(chunk.t.max(written), bytes))?;
             line.on_bytes(chunk.t, bytes, &mut unused);
         }
         unused.clear();

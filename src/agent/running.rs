@@ -19,10 +19,11 @@ use tokio::{sync::mpsc, task::JoinHandle as Task};
 use tracing::warn;
 
 use super::{
-    AgentError,
+    AgentError, drivers,
     memories::MemoryFile,
     sensors::{counts_from, shared_port, start},
     sources::{Outlet, Said, Tally},
+    timekeeping::Receiver,
 };
 use crate::{
     board::{Board, Doors},
@@ -40,6 +41,8 @@ pub(super) struct Common {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) said: mpsc::Sender<Said>,
     pub(super) shed: Arc<AtomicU64>,
+    /// Whom the sensor tells UTC that is to vouch for it.
+    pub(super) receiver: Receiver,
     /// Where memories are kept, where they may be.
     pub(super) state_directory: Option<PathBuf>,
 }
@@ -132,7 +135,7 @@ impl Running {
     }
 
     fn outlet(&self, member: &Member, stop: &Arc<AtomicBool>) -> Outlet {
-        let Common { clock, said, shed, state_directory } = self.common.clone();
+        let Common { clock, said, shed, receiver, state_directory } = self.common.clone();
         Outlet {
             sensor: member.number,
             name: member.sensor.name.as_str().into(),
@@ -142,6 +145,7 @@ impl Running {
             shed,
             counters: member.counters.clone(),
             counts_from: counts_from(&member.sensor),
+            receiver: drivers::tells_time(&member.sensor).then_some(receiver),
             memory: state_directory.map(|directory| MemoryFile::of(&directory, &member.sensor.name)),
         }
     }

@@ -260,6 +260,7 @@ async fn serial(
             sensor.tick(outlet.now(), &mut readings);
         }
         outlet.hand_on(sensor, 0, &mut readings);
+        outlet.hand_on_rest(sensor, false);
     }
     Ok(())
 }
@@ -273,7 +274,7 @@ async fn modbus_line(
 ) -> Result<(), BoardError> {
     let Some(first) = outlets.first() else { return Ok(()) };
     let mut port = doors.serial(port, settings)?;
-    let mut line = modbus::Line::new(settings.baud, slaves.iter().copied());
+    let mut line = modbus::Line::new(settings.line_time(1), slaves.iter().copied());
     let mut ticks = Ticks::new(LOOK_AFTER, first.now());
     let (mut buffer, mut readings, mut asked) = ([0; BYTES], Vec::new(), Vec::new());
     while !first.stopping() {

@@ -20,7 +20,7 @@ use speedwell_wire::{EventKind, NoData, Quality, Quantity};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::{backoff::Backoff, memories::MemoryFile};
+use super::{backoff::Backoff, memories::MemoryFile, timekeeping::Receiver};
 use crate::{
     clock::{BootNs, Clock},
     sensor::{ChannelSpec, Counters, Notice, Reading, Sensor, Value},
@@ -102,6 +102,8 @@ pub(super) struct Outlet {
     pub(super) counters: Arc<Mutex<Tally>>,
     /// The first of the channels in which its counts are told, where they are.
     pub(super) counts_from: Option<usize>,
+    /// Whom it tells UTC, where it is to vouch for that.
+    pub(super) receiver: Option<Receiver>,
     /// Where it keeps its memory, where it may.
     pub(super) memory: Option<MemoryFile>,
 }
@@ -145,6 +147,9 @@ impl Outlet {
             let words = if samples < readings.len() as u64 { sensor.trouble() } else { None };
             if words != counters.words {
                 counters.words.clone_from(&words);
+                if let Some(words) = &words {
+                    warn!(sensor = %self.name, "{words}");
+                }
                 // Lost words are told again with the next reading: the next session begins without them.
                 let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Words(words) });
             }
@@ -173,7 +178,8 @@ impl Outlet {
         }
     }
 
-    /// Hands on what the sensor has to tell beside its readings: its live value, news, and its memory when `keep` is due.
+    /// Hands on what the sensor has to tell beside its readings: its live value, news, UTC, and its memory when `keep` is
+    /// due.
     pub(super) fn hand_on_rest<S: Sensor + ?Sized>(&self, sensor: &mut S, keep: bool) {
         let said = |what| drop(self.said.try_send(Said { sensor: self.sensor, what }));
         if let Some(value) = sensor.live(self.now()) {
@@ -181,6 +187,9 @@ impl Outlet {
         }
         while let Some(notice) = sensor.notice() {
             said(What::Notice(notice));
+        }
+        if let Some((receiver, told)) = self.receiver.as_ref().zip(sensor.utc()) {
+            receiver.tell(&self.name, told);
         }
         if keep && self.memory.is_some() {
             sensor.memory().into_iter().for_each(|bytes| said(What::Memory(bytes)));
@@ -329,8 +338,8 @@ mod tests {
         let clock = Arc::new(crate::clock::SystemClock);
         let name = "wheel".into();
         let (stop, shed, counters) = Default::default();
-        let (counts_from, memory) = (Some(1), None);
-        (Outlet { sensor: 0, name, clock, said, stop, shed, counters, counts_from, memory }, heard)
+        let (counts_from, receiver, memory) = (Some(1), None, None);
+        (Outlet { sensor: 0, name, clock, said, stop, shed, counters, counts_from, receiver, memory }, heard)
     }
 
     fn told(heard: &mut mpsc::Receiver<Said>) -> String {

@@ -1,8 +1,8 @@
 //! Bytes of a serial port with the time of the first one. This file alone knows tokio-serial.
 //!
-//! A read hands over what has come in since the last one. Its first byte began on the line ten bit times a byte before
-//! the last one ended (start bit, eight data bits, stop bit), which is as well as user space can tell:
-//! `t_first = t_read - 10·n/baud`.
+//! A read hands over what has come in since the last one. Its first byte began on the line the bits of each byte before the
+//! last one ended (start, seven or eight data bits, parity, one or two stop bits: ten as a rule), which is as well as user
+//! space can tell: `t_first = t_read - bits·n/baud`.
 
 use std::{
     fs, io,
@@ -20,9 +20,6 @@ use crate::clock::{BootNs, Clock, SystemClock};
 
 /// Slowest and fastest line: from an old modem's to what a UART of a small board does.
 pub const BAUD_RANGE: std::ops::RangeInclusive<u32> = 300..=4_000_000;
-
-/// Bits of a byte on the line: start, eight, stop.
-const BITS_A_BYTE: u64 = 10;
 
 /// Longest wait for the kernel to take what is sent: a request of some bytes at 300 baud takes less.
 pub const SEND_WITHIN: Duration = Duration::from_secs(1);
@@ -107,6 +104,8 @@ fn short(path: &Path) -> String {
 pub struct LineSettings {
     /// Bits a second.
     pub baud: u32,
+    /// Seven data bits in a byte instead of eight.
+    pub seven_data_bits: bool,
     /// The bit that tells a wrong one.
     pub parity: Parity,
     /// Two stop bits instead of one.
@@ -128,14 +127,22 @@ pub enum Parity {
 }
 
 impl LineSettings {
-    /// How long the line takes for so many bytes.
+    /// Bits of a byte on the line: start, data, parity, stop.
+    pub fn bits_a_byte(&self) -> u8 {
+        let data = if self.seven_data_bits { 7 } else { 8 };
+        let parity = if self.parity == Parity::None { 0 } else { 1 };
+        1 + data + parity + if self.two_stop_bits { 2 } else { 1 }
+    }
+
+    /// How long the line takes for so many bytes: `bits·n/baud`.
     pub fn line_time(&self, bytes: usize) -> Duration {
-        line_time(bytes, self.baud)
+        let bits = u64::from(self.bits_a_byte()).saturating_mul(bytes as u64);
+        Duration::from_nanos(bits.saturating_mul(1_000_000_000) / u64::from(self.baud.max(1)))
     }
 
     /// Eight bits, no parity, one stop bit: what receivers and most devices speak.
     pub fn at(baud: u32) -> Self {
-        Self { baud, parity: Parity::None, two_stop_bits: false, rs485: false }
+        Self { baud, seven_data_bits: false, parity: Parity::None, two_stop_bits: false, rs485: false }
     }
 }
 
@@ -208,7 +215,7 @@ impl SerialPort {
 pub struct RealSerial {
     stream: SerialStream,
     path: PathBuf,
-    baud: u32,
+    settings: LineSettings,
     /// When the last byte that was read had come, on a line of this speed.
     line_free: BootNs,
 }
@@ -228,7 +235,8 @@ impl RealSerial {
             Parity::Odd => tokio_serial::Parity::Odd,
         };
         let stop = if settings.two_stop_bits { tokio_serial::StopBits::Two } else { tokio_serial::StopBits::One };
-        let port = tokio_serial::new(path.to_string_lossy(), baud).parity(parity).stop_bits(stop);
+        let data = if settings.seven_data_bits { tokio_serial::DataBits::Seven } else { tokio_serial::DataBits::Eight };
+        let port = tokio_serial::new(path.to_string_lossy(), baud).data_bits(data).parity(parity).stop_bits(stop);
         let stream = port.open_native_async().map_err(|error| {
             let kind = match error.kind {
                 ErrorKind::Io(kind) => kind,
@@ -240,7 +248,7 @@ impl RealSerial {
         if settings.rs485 {
             switch_rs485(stream.as_raw_fd()).map_err(|_| SerialError::NoRs485 { path: path.into() })?;
         }
-        Ok(Self { stream, path: path.into(), baud, line_free: BootNs(0) })
+        Ok(Self { stream, path: path.into(), settings: *settings, line_free: BootNs(0) })
     }
 
     async fn read(&mut self, buffer: &mut [u8]) -> Result<Chunk, SerialError> {
@@ -258,8 +266,8 @@ impl RealSerial {
     /// When the first of so many bytes came. A line carries one byte after the other: what is read right after something
     /// else, because the kernel was held up, came behind that, and not at the same time.
     fn stamp(&mut self, read: BootNs, len: usize) -> BootNs {
-        let t = first_byte(read, len, self.baud).max(self.line_free.min(read));
-        self.line_free = t + line_time(len, self.baud);
+        let t = first_byte(read, self.settings.line_time(len)).max(self.line_free.min(read));
+        self.line_free = t + self.settings.line_time(len);
         t
     }
 
@@ -283,14 +291,9 @@ fn told_of_timeout() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("the line takes nothing for {} ms", SEND_WITHIN.as_millis()))
 }
 
-/// `t_read - 10·n/baud`.
-fn first_byte(read: BootNs, bytes: usize, baud: u32) -> BootNs {
-    BootNs(read.0.saturating_sub(line_time(bytes, baud).as_nanos() as u64))
-}
-
-/// `10·n/baud`.
-fn line_time(bytes: usize, baud: u32) -> Duration {
-    Duration::from_nanos(bytes as u64 * BITS_A_BYTE * 1_000_000_000 / u64::from(baud.max(1)))
+/// When what took so long on the line and was read then began.
+fn first_byte(read: BootNs, on_the_line: Duration) -> BootNs {
+    BootNs(read.0.saturating_sub(u64::try_from(on_the_line.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 fn told(path: &Path, doing: &'static str, cause: &io::Error) -> SerialError {
@@ -344,6 +347,7 @@ impl SimulatedSerial {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
+    use tokio_serial::SerialPort as _;
 
     use super::*;
 
@@ -352,16 +356,34 @@ mod tests {
     }
 
     #[test]
-    fn the_first_byte_came_ten_bits_a_byte_before_the_read() {
-        assert_eq!(first_byte(BootNs(1_000_000_000), 96, 9600), BootNs(900_000_000));
-        assert_eq!(first_byte(BootNs(5), 96, 9600), BootNs(0));
+    fn the_first_byte_came_its_bits_before_the_read() {
+        let line = LineSettings::at(9600);
+        assert_eq!(first_byte(BootNs(1_000_000_000), line.line_time(96)), BootNs(900_000_000));
+        assert_eq!(first_byte(BootNs(5), line.line_time(96)), BootNs(0));
+        assert_eq!(line.line_time(usize::MAX) + line.line_time(0), line.line_time(usize::MAX), "no overflow");
+    }
+
+    #[test]
+    fn a_byte_takes_the_bits_it_has() {
+        let bits = |seven_data_bits, parity, two_stop_bits| {
+            LineSettings { seven_data_bits, parity, two_stop_bits, ..LineSettings::at(1200) }.bits_a_byte()
+        };
+        assert_eq!(bits(false, Parity::None, false), 10, "8N1");
+        assert_eq!(bits(false, Parity::Even, false), 11, "8E1");
+        assert_eq!(bits(false, Parity::None, true), 11, "8N2");
+        assert_eq!(bits(true, Parity::Odd, false), 10, "7O1");
+        assert_eq!(bits(true, Parity::None, false), 9, "7N1");
+        assert_eq!(bits(false, Parity::Even, true), 12, "8E2");
+        let slow = LineSettings { parity: Parity::Even, ..LineSettings::at(1200) };
+        assert_eq!(slow.line_time(12), Duration::from_millis(110));
     }
 
     #[test]
     fn what_is_read_at_once_behind_something_else_came_behind_it_and_never_after_it_was_read() {
         runtime().block_on(async {
             let (_far, near) = SerialStream::pair().unwrap();
-            let mut port = RealSerial { stream: near, path: "pty".into(), baud: 9600, line_free: BootNs(0) };
+            let mut port =
+                RealSerial { stream: near, path: "pty".into(), settings: LineSettings::at(9600), line_free: BootNs(0) };
             let read = |ms: u64| BootNs(ms * 1_000_000);
             assert_eq!(port.stamp(read(1000), 96), read(900));
             assert_eq!(port.stamp(read(1001), 96), read(1000), "the line was busy until then");
@@ -374,8 +396,9 @@ mod tests {
     fn bytes_come_through_a_pair_and_the_hang_up_is_an_error() {
         runtime().block_on(async {
             let (mut far, near) = SerialStream::pair().unwrap();
+            let settings = LineSettings::at(115_200);
             let mut port =
-                SerialPort::Real(RealSerial { stream: near, path: "pty".into(), baud: 115_200, line_free: BootNs(0) });
+                SerialPort::Real(RealSerial { stream: near, path: "pty".into(), settings, line_free: BootNs(0) });
             let before = SystemClock.now();
             far.write_all(b"$GPRMC").await.unwrap();
             let mut buffer = [0; 64];
@@ -393,6 +416,29 @@ mod tests {
         runtime().block_on(async {
             let error = SerialPort::open(Path::new("/dev/ttyNONE9"), &LineSettings::at(9600)).unwrap_err().to_string();
             assert!(error.starts_with("there is no serial port /dev/ttyNONE9; "), "{error}");
+        });
+    }
+
+    #[test]
+    fn the_kernel_is_given_the_speed_that_is_asked_for_slow_ones_and_odd_ones_too() {
+        runtime().block_on(async {
+            // SAFETY: the calls take a flag and an open descriptor, and write a name into a buffer of the length told.
+            let (far, name) = unsafe {
+                let far = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY);
+                let mut name = [0; 64];
+                let done = [libc::unlockpt(far), libc::ptsname_r(far, name.as_mut_ptr(), name.len())];
+                assert_eq!((far >= 0, done), (true, [0, 0]), "{}", io::Error::last_os_error());
+                (far, std::ffi::CStr::from_ptr(name.as_ptr()).to_str().unwrap().to_owned())
+            };
+            for baud in [300, 600, 1200, 2400, 76_800, 250_000, 4_000_000] {
+                let settings = LineSettings { parity: Parity::Even, two_stop_bits: true, ..LineSettings::at(baud) };
+                let port = SerialPort::open(Path::new(&name), &settings).unwrap();
+                let SerialPort::Real(port) = port else { panic!("it is no simulated one") };
+                assert_eq!(port.stream.baud_rate().unwrap(), baud);
+                assert_eq!(port.stream.stop_bits().unwrap(), tokio_serial::StopBits::Two, "{baud}");
+            }
+            // SAFETY: it was opened above and is used no more.
+            unsafe { libc::close(far) };
         });
     }
 

@@ -161,7 +161,7 @@ fn told(sensor: &Sensor, board: &Board) -> Vec<String> {
             ]
         }
         SensorKind::Nmea(nmea) => vec![
-            format!("{} at {} baud, reports {}", nmea.port.display(), nmea.baud, rate(nmea.report)),
+            format!("{}, reports {}", line(&nmea.port, &nmea.settings), rate(nmea.report)),
             format!("RMC sentences; no value after {} of silence", duration(nmea.timeout)),
         ],
     }
@@ -175,7 +175,8 @@ fn line(port: &Path, settings: &LineSettings) -> String {
         Parity::Odd => 'O',
     };
     let stop = if settings.two_stop_bits { 2 } else { 1 };
-    format!("{} at {} 8{parity}{stop}", port.display(), settings.baud)
+    let data = if settings.seven_data_bits { 7 } else { 8 };
+    format!("{} at {} {data}{parity}{stop}", port.display(), settings.baud)
 }
 
 /// A signal of a truck's bus, with its number.
@@ -311,7 +312,7 @@ rear-left    CAN can0, reports 10 Hz
              RearLeft of WheelSpeeds (190) in km/h; no value after 60 ms of silence
 spindle      CAN can1, node 5, reports 10 Hz
              asked for object 606C:00 in rpm; no value after 500 ms of silence
-gnss         /dev/ttyACM0 at 9600 baud, reports 10 Hz
+gnss         /dev/ttyACM0 at 9600 8N1, reports 10 Hz
              RMC sentences; no value after 3 s of silence
 gnss-2       /dev/ttyACM1 at 38400 8N1, reports 10 Hz
              UBX-NAV-PVT; no value after 3 s of silence

@@ -1,6 +1,6 @@
 //! Time: what the gateway stamps with, and what UTC that is.
 //!
-//! In      the kernel's clocks.
+//! In      the kernel's clocks; what a satellite receiver tells of UTC, from `sensor`.
 //! Out     [`BootNs`] stamps for every room; [`Fix`]es that map them to UTC, with who vouches for them; the number of
 //!         this boot.
 //! Keeps   the number of the boot in the state directory; otherwise the last few minutes of the clock's behaviour.
@@ -12,6 +12,7 @@
 //! The kernel's clocks are read in `system.rs` alone, and `steps.rs` hears when one is set; the rest takes numbers and can be turned by hand in a test.
 
 mod boot;
+mod gnss;
 mod steps;
 mod system;
 mod utc;
@@ -21,6 +22,7 @@ mod utc_tests;
 use std::{io, path::PathBuf, time::Duration};
 
 pub use boot::{BootId, BootNumber, Memory, boot_number};
+pub use gnss::{Implausible, Timekeeper};
 pub use steps::Steps;
 pub use system::{Bracket, MonotonicOffset, SystemClock};
 pub use utc::{ClockSample, Fix, FixKeeper, KernelSync, TimeSource, Utc, UtcMap, Why};

@@ -17,7 +17,7 @@ const MAX_SLEW_PPB: i64 = 500_000;
 /// The mapping in force may be this far off before a new one is recorded.
 const DRIFT_NS: u64 = 1_000_000;
 /// A fix is recorded at least this often.
-const AT_LEAST_EVERY: Duration = Duration::from_secs(3600);
+pub(super) const AT_LEAST_EVERY: Duration = Duration::from_secs(3600);
 /// Errors above this are nobody's word.
 const TRUST_BELOW_NS: u64 = 1_000_000_000;
 /// Trust, once given, is kept up to this: the kernel lets its error bound grow by 500 ppm between polls, which takes
@@ -76,6 +76,8 @@ pub enum TimeSource {
     Untrusted,
     /// The kernel says that it is synchronised.
     Ntp,
+    /// A satellite receiver.
+    Gnss,
 }
 
 /// A mapping of boot time to UTC: `utc(t) = utc_ns + (t - boot) * (1 + rate_ppb / 1e9)`.
@@ -118,18 +120,31 @@ pub enum Why {
 }
 
 /// Turns samples of the clock into the few fixes worth recording.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FixKeeper {
+    /// Who vouches where a sample says that somebody does.
+    vouches: TimeSource,
     in_force: Option<Fix>,
     previous: Option<ClockSample>,
     /// Boot time and offset, since the last step.
     history: VecDeque<(BootNs, i64)>,
 }
 
+impl Default for FixKeeper {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl FixKeeper {
     /// One that has seen nothing.
     pub fn new() -> Self {
-        Self::default()
+        Self::of(TimeSource::Ntp)
+    }
+
+    /// The same for samples that somebody else vouches for.
+    pub(super) fn of(vouches: TimeSource) -> Self {
+        Self { vouches, in_force: None, previous: None, history: VecDeque::new() }
     }
 
     /// The newest fix.
@@ -140,8 +155,8 @@ impl FixKeeper {
     /// How long until the next sample is due.
     pub fn sample_after(&self) -> Duration {
         match self.in_force {
-            Some(Fix { source: TimeSource::Ntp, .. }) => Duration::from_secs(16),
-            _ => Duration::from_secs(1),
+            Some(Fix { source: TimeSource::Untrusted, .. }) | None => Duration::from_secs(1),
+            Some(_) => Duration::from_secs(16),
         }
     }
 
@@ -170,9 +185,9 @@ impl FixKeeper {
     }
 
     fn judge(&self, sync: &KernelSync) -> TimeSource {
-        let trusted = matches!(self.in_force, Some(Fix { source: TimeSource::Ntp, .. }));
+        let trusted = self.in_force.is_some_and(|fix| fix.source == self.vouches);
         let limit = if trusted { DISTRUST_ABOVE_NS } else { TRUST_BELOW_NS };
-        if sync.synchronised && sync.max_error_ns < limit { TimeSource::Ntp } else { TimeSource::Untrusted }
+        if sync.synchronised && sync.max_error_ns < limit { self.vouches } else { TimeSource::Untrusted }
     }
 
     fn why(&self, sample: &ClockSample, source: TimeSource, step: Option<i64>) -> Option<Why> {
@@ -203,7 +218,8 @@ impl FixKeeper {
     fn rate(&self, sample: &ClockSample) -> i32 {
         let Some(&(since, offset)) = self.history.front() else { return 0 };
         let over = sample.boot.since(since);
-        if over < RATE_OVER {
+        // What a receiver's words jitter by would be told as a rate.
+        if over < RATE_OVER || self.vouches == TimeSource::Gnss {
             return 0;
         }
         let gained = i128::from(sample.offset()) - i128::from(offset);

@@ -141,7 +141,21 @@ pub(super) const CANOPEN: &[&str] = &[
     "timeout",
 ];
 
-pub(super) const NMEA: &[&str] = &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "position"];
+pub(super) const NMEA: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "data-bits",
+    "parity",
+    "stop-bits",
+    "report",
+    "timeout",
+    "latency",
+    "position",
+    "clock",
+];
 
 pub(super) const MODBUS: &[&str] = &[
     "name",
@@ -172,6 +186,8 @@ pub(super) const RADAR: &[&str] = &[
     "port",
     "uart",
     "baud",
+    "parity",
+    "stop-bits",
     "angle",
     "angle-uncertainty",
     "unit",
@@ -187,6 +203,7 @@ pub(super) const LINE: &[&str] = &[
     "port",
     "uart",
     "baud",
+    "data-bits",
     "parity",
     "stop-bits",
     "rs485",
@@ -200,8 +217,22 @@ pub(super) const LINE: &[&str] = &[
     "timeout",
 ];
 
-pub(super) const UBX: &[&str] =
-    &["name", "kind", "port", "uart", "baud", "report", "timeout", "latency", "accuracy-limit", "position"];
+pub(super) const UBX: &[&str] = &[
+    "name",
+    "kind",
+    "port",
+    "uart",
+    "baud",
+    "parity",
+    "stop-bits",
+    "report",
+    "timeout",
+    "latency",
+    "accuracy-limit",
+    "position",
+    "clock",
+];
+
 pub(super) const AS5600: &[&str] = &[
     "name",
     "kind",

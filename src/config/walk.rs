@@ -63,6 +63,11 @@ impl<'d> Section<'d> {
         self.table.is_some()
     }
 
+    /// Is it one of the table's keys, given or not?
+    pub(super) fn knows(&self, key: &str) -> bool {
+        self.known.contains(&key)
+    }
+
     pub(super) fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.path)
     }

@@ -3,6 +3,9 @@
 //! The pattern is a regular expression with a group named `v` around the number; a group `u` around the unit and a group
 //! `s` around a sign may stand beside it. It is matched in time that grows only with the line's length, and its own size
 //! is bounded. A line it does not match is passed over; one that says a token for "no value" says so.
+//!
+//! A byte that is no UTF-8 is a character like any other to the pattern, so that a degree sign of an older character set
+//! does no harm; a number that it touches is refused, because it may be a digit that was damaged on the way.
 
 use std::time::Duration;
 
@@ -11,7 +14,7 @@ use speedwell_wire::{NoData, Quality};
 
 use super::{
     ByteSensor, ChannelSpec, Counters, Reading, Sensor, Value,
-    lines::{Ended, Lines},
+    lines::{Ended, Lines, NO_TEXT},
     noise::Noise,
     said::Said,
     unit::Unit,
@@ -106,6 +109,8 @@ pub struct Line {
     noise: Noise,
     said: Said,
     heard: Option<BootNs>,
+    /// The newest number was refused, because a byte that is no text touches it.
+    damaged: bool,
     counters: Counters,
 }
 
@@ -122,6 +127,7 @@ impl Line {
             noise: Noise::default(),
             said: Said::new(options.report),
             heard: None,
+            damaged: false,
             counters: Counters::default(),
             options,
         }
@@ -134,28 +140,41 @@ impl Line {
     }
 }
 
-/// What a line says: nothing that is listened to, no value, or one; `Err` for a number that is none.
-fn parse(text: &str, options: &Options, found: &mut CaptureLocations) -> Option<Result<Value, NoData>> {
+/// What a line says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Told {
+    /// A number, or that there is none.
+    Value(Result<Value, NoData>),
+    /// A number that a byte touches which is no text.
+    Damaged,
+}
+
+/// What a line says; `None` when it is none of those that are listened to.
+fn parse(text: &str, options: &Options, found: &mut CaptureLocations) -> Option<Told> {
     let pattern = &options.pattern;
     pattern.regex.captures_read(found, text)?;
     let group = |index: usize| found.get(index).and_then(|(from, to)| text.get(from..to)).map(str::trim);
-    let digits = group(pattern.value)?;
+    let (from, to) = found.get(pattern.value)?;
+    let (before, digits, behind) = (text.get(..from)?, text.get(from..to)?.trim(), text.get(to..)?);
+    if before.ends_with(NO_TEXT) || digits.contains(NO_TEXT) || behind.starts_with(NO_TEXT) {
+        return Some(Told::Damaged);
+    }
     if options.invalid.iter().any(|token| token == digits) {
-        return Some(Err(NoData::NotAvailable));
+        return Some(Told::Value(Err(NoData::NotAvailable)));
     }
     let unit = match pattern.unit.and_then(group) {
         Some(word) => Unit::named(word).filter(|unit| unit.quantity == options.unit.quantity),
         None => Some(options.unit),
     };
     let (Some(unit), Some((number, step))) = (unit, number(digits, options.decimal_comma)) else {
-        return Some(Err(NoData::OutOfRange));
+        return Some(Told::Value(Err(NoData::OutOfRange)));
     };
     let negative = pattern.sign.and_then(group) == Some("-");
     let number = if negative { -number } else { number };
     // A number written with so many digits is off by up to half of the last, evenly.
     let uncertainty = unit.si(step * options.scale).abs() / 12f64.sqrt();
     let value = unit.si(number * options.scale + options.offset);
-    Some(Ok(Value { value, uncertainty, quality: Quality::Good }))
+    Some(Told::Value(Ok(Value { value, uncertainty, quality: Quality::Good })))
 }
 
 /// Digits with at most one point and a sign, and the step of the last digit.
@@ -196,9 +215,15 @@ impl ByteSensor for Line {
                 None => {}
                 Some(Ended::Refused) => self.counters.rejected += 1,
                 Some(Ended::Line { at, text }) => {
-                    let Some(value) = parse(text, &self.options, &mut self.found) else { continue };
+                    let Some(told) = parse(&text, &self.options, &mut self.found) else { continue };
                     self.noise.made_sense();
+                    let Told::Value(value) = told else {
+                        self.counters.rejected += 1;
+                        self.damaged = true;
+                        continue;
+                    };
                     self.counters.inputs += 1;
+                    self.damaged = false;
                     self.heard = Some(at);
                     self.counters.rejected += u64::from(value == Err(NoData::OutOfRange));
                     self.say(at, value, out);
@@ -228,6 +253,13 @@ impl Sensor for Line {
 
     fn trouble(&self) -> Option<String> {
         let pattern = self.options.pattern.as_str();
+        if self.damaged {
+            return Some(
+                "lines have a byte that is no text right at the number: are `data-bits`, `parity` and `baud` as the device \
+                 has them? A sign of its character set needs a blank between"
+                    .into(),
+            );
+        }
         self.noise.trouble(&format!("a line that matches {pattern:?}"), "as the device has it")
     }
 }
@@ -288,6 +320,27 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_that_is_no_text_does_no_harm_unless_it_touches_the_number() {
+        let mut line = Line::new(options(r"SPD=(?P<v>[0-9.]+)"));
+        let mut hear = |t: u64, bytes: &[u8]| {
+            let mut out = Vec::new();
+            line.on_bytes(BootNs(t), bytes, &mut out);
+            (out.first().map(|reading| reading.value.map(|v| v.value)), line.counters().rejected, line.trouble())
+        };
+        assert_eq!(hear(1, b"T=21\xB0C SPD=36\n"), (Some(Ok(10.0)), 0, None), "a degree sign of ISO 8859-1");
+        for (count, damaged) in [b"SPD=3\xB6\n".as_slice(), b"SPD=36\xAE0 km/h\n"].into_iter().enumerate() {
+            let (value, rejected, trouble) = hear(2, damaged);
+            assert_eq!((value, rejected), (None, count as u64 + 1), "a digit with its eighth bit set");
+            assert!(trouble.unwrap().contains("are `data-bits`, `parity` and `baud`"));
+        }
+        assert_eq!(hear(3, b"SPD=18\n"), (Some(Ok(5.0)), 2, None));
+        let mut line = Line::new(options(r"(?P<v>[0-9.]+) km/h"));
+        let mut out = Vec::new();
+        line.on_bytes(BootNs(1), b"SPD=\xB36.0 km/h\n", &mut out);
+        assert_eq!((out.len(), line.counters().rejected), (0, 1), "its first digit");
+    }
+
+    #[test]
     fn a_pattern_without_the_group_or_too_large_is_told() {
         assert_eq!(Pattern::new("[0-9]+"), Err(BadPattern::NoValue));
         assert!(matches!(Pattern::new("(?P<v>[0-9"), Err(BadPattern::Regex(_))));
@@ -298,7 +351,8 @@ mod tests {
     #[test]
     fn what_the_digits_leave_open_is_the_uncertainty() {
         let options = options("(?P<v>[0-9.]+)");
-        let value = parse("36.00", &options, &mut options.pattern.regex.capture_locations()).unwrap().unwrap();
+        let told = parse("36.00", &options, &mut options.pattern.regex.capture_locations());
+        let Some(Told::Value(Ok(value))) = told else { panic!("{told:?}") };
         assert!((value.uncertainty - 0.01 / 3.6 / 12f64.sqrt()).abs() < 1e-12);
     }
 

@@ -1,10 +1,15 @@
 //! Finds lines in a stream of bytes: whatever ends at a carriage return or a line feed. One that is longer than any line
 //! that is hoped for is dropped up to its end, and the next one is good.
 
+use std::borrow::Cow;
+
 use crate::clock::BootNs;
 
 /// Longest line, bytes.
 pub(crate) const LONGEST: usize = 256;
+
+/// What stands for a byte that is no UTF-8: a degree sign of an older character set, or a damaged letter.
+pub(crate) const NO_TEXT: char = char::REPLACEMENT_CHARACTER;
 
 /// Gathers a line.
 #[derive(Debug)]
@@ -18,9 +23,9 @@ pub(crate) struct Lines {
 
 /// What a byte completed.
 pub(crate) enum Ended<'a> {
-    /// A line without its end; `at` is when its first byte came.
-    Line { at: BootNs, text: &'a str },
-    /// One that was too long, or no text.
+    /// A line without its end; `at` is when its first byte came. A byte that is no UTF-8 stands in it as [`NO_TEXT`].
+    Line { at: BootNs, text: Cow<'a, str> },
+    /// One that was too long.
     Refused,
 }
 
@@ -50,9 +55,9 @@ impl Lines {
         if len == 0 {
             return None;
         }
-        match std::str::from_utf8(&self.buffer[..len]) {
-            Ok(text) if !over => Some(Ended::Line { at: self.at, text }),
-            _ => Some(Ended::Refused),
+        if over {
+            return Some(Ended::Refused);
         }
+        Some(Ended::Line { at: self.at, text: String::from_utf8_lossy(&self.buffer[..len]) })
     }
 }

@@ -107,6 +107,10 @@ pub trait Sensor {
     fn notice(&mut self) -> Option<Notice> {
         None
     }
+    /// UTC as a satellite receiver with a fix told it last, in ns since 1970, and the boot time it stands for.
+    fn utc(&self) -> Option<(BootNs, i64)> {
+        None
+    }
     /// What is worth keeping over a restart, as bytes that only [`Sensor::remember`] reads.
     fn memory(&self) -> Option<Vec<u8>> {
         None

@@ -21,9 +21,9 @@ impl Noise {
     /// What to look at, where it is so; `what` is what was hoped for, `usual` the usual speeds of its line.
     pub(crate) fn trouble(&self, what: &str, usual: &str) -> Option<String> {
         (self.bytes > NOISE_BYTES).then(|| {
-            let bytes = self.bytes;
+            // Without their count: the same words as long as it is the same trouble.
             format!(
-                "{bytes} bytes came and none of them make {what}: is `baud` right ({usual}), and is it the right device? \
+                "bytes come and none of them make {what}: is `baud` right ({usual}), and is it the right device? \
                  Crossed or inverted wires look the same"
             )
         })

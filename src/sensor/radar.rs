@@ -7,30 +7,43 @@
 //! {"Units":"meters-per-second"}                    an answer to a command: no speed
 //! ```
 //! It is set up when it is opened: metres a second, JSON, units in each report, two decimals, and a zero where nothing
-//! moves. A radar that does not know the last of these says nothing then, and silence means "no target", which is not a
-//! zero. What it measures is the part of the speed that points at it: at an angle it is divided by the cosine, and how
-//! well the angle is known goes into the uncertainty: `dv/v = tan(angle) d(angle)`, 1.75 % a degree at 45 degrees.
+//! moves. A number without its unit is not believed while that goes on, because nobody knows in which unit it is; after it,
+//! it is in the unit the radar said it is set to, or in the configured one where it answered nothing. A radar whose units
+//! go missing again was restarted, and is set up anew.
+//!
+//! A radar that does not know the command for the zero says nothing then, and silence means "no target", which is not a
+//! zero. A dead one says nothing either: a silent radar is asked for its unit, and one that does not answer is silent and
+//! set up again and again until it does.
+//!
+//! What it measures is the part of the speed that points at it: at an angle it is divided by the cosine, and how well the
+//! angle is known goes into the uncertainty: `dv/v = tan(angle) d(angle)`, 1.75 % a degree at 45 degrees.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
-use serde::Deserialize;
-use speedwell_wire::{NoData, Quality, Quantity};
+use speedwell_wire::{EventKind, NoData, Quality, Quantity};
 
 use super::{
-    ByteSensor, ChannelSpec, Counters, Reading, Sensor, Value,
+    ByteSensor, ChannelSpec, Counters, Notice, Reading, Sensor, Value,
     lines::{Ended, Lines},
     noise::Noise,
     said::Said,
-    unit::{KMH, Unit},
+    unit::Unit,
 };
 use crate::clock::BootNs;
+use words::{Told, parse};
+
+mod words;
 
 /// What it is told when it is opened, in this order; no line end is needed behind two letters.
 const SET_UP: [&str; 6] = ["??", "UM", "OJ", "OU", "F2", "BZ"];
+/// Asked of a radar that has been silent: it answers with its unit.
+const ARE_YOU_THERE: &str = "U?";
 /// Between two commands: it answers each within a few of these.
 const APART: Duration = Duration::from_millis(100);
-/// An answer to the set-up comes no later than this.
-const SET_UP_WITHIN: Duration = Duration::from_secs(3);
+/// The answers to the set-up have come by then, and a radar that is there answers within this.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Between two questions to a radar that is silent.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Steps of its speed at 10 000 samples a second and 1024 of them, m/s.
 const STEP: f64 = 0.0607;
 /// Fastest believed, m/s: ten times what the fastest of the family measure at their usual setting.
@@ -43,7 +56,7 @@ pub struct Options {
     pub angle: f64,
     /// One standard deviation of it, radians.
     pub angle_uncertainty: f64,
-    /// What a plain number is told in; JSON says it itself.
+    /// What a number without a unit is told in by a radar that cannot be set up.
     pub unit: Unit,
     /// A zero means that what it looks at stands: right for one that looks at the ground or at a wheel. Otherwise it
     /// means that it sees nothing.
@@ -54,7 +67,7 @@ pub struct Options {
     pub report: Duration,
     /// Silence after which there is no value any more.
     pub timeout: Duration,
-    /// Set it up when it is opened. Off for a replay.
+    /// Set it up when it is opened, and ask whether it is still there. Off for a replay.
     pub set_up: bool,
 }
 
@@ -84,36 +97,29 @@ pub struct Radar {
     /// The newest speed, and the newest line of any kind.
     heard: Option<BootNs>,
     spoke: Option<BootNs>,
-    /// Commands said, and when the next is due.
+    /// Commands said, and when something is to be done next.
     told: usize,
     next: Option<BootNs>,
+    /// The set-up is over.
+    settled: bool,
+    answer: Answer,
+    /// One of a number without a unit, m/s; `None` while nobody knows.
+    plain: Option<f64>,
+    /// Since the set-up reports have had units.
+    units: bool,
+    notice: Option<Notice>,
     counters: Counters,
 }
 
-/// A report, or an answer to a command.
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    speed: Option<Number<'a>>,
-    #[serde(borrow)]
-    direction: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    unit: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number<'a> {
-    Plain(f64),
-    #[serde(borrow)]
-    Quoted(Cow<'a, str>),
-}
-
-/// A speed as it is told: positive towards the radar.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Told {
-    Speed(f64),
-    Answer,
+/// What came of the set-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Nothing yet.
+    Awaited,
+    /// The radar hears.
+    Given,
+    /// Nothing in time.
+    Missing,
 }
 
 impl Radar {
@@ -134,6 +140,11 @@ impl Radar {
             spoke: None,
             told: 0,
             next: None,
+            settled: !options.set_up,
+            answer: Answer::Awaited,
+            plain: (!options.set_up).then_some(options.unit.factor),
+            units: false,
+            notice: None,
             counters: Counters::default(),
         }
     }
@@ -144,9 +155,17 @@ impl Radar {
             return;
         };
         self.noise.made_sense();
+        if !self.settled && self.told == SET_UP.len() && !self.is_there(at) {
+            // It was not there yet when the commands were sent.
+            self.begin_set_up();
+        }
         self.spoke = Some(at);
-        let Told::Speed(speed) = told else { return };
+        let speed = match told {
+            Told::Answer(unit) => return self.answered(unit),
+            Told::Speed(speed, unit) => self.in_metres(speed, unit),
+        };
         self.counters.inputs += 1;
+        let Some(speed) = speed else { return };
         self.heard = Some(at);
         if speed == 0.0 && !self.options.zero_is_standing {
             return self.say_nothing(at, NoData::NoTarget, out);
@@ -170,6 +189,71 @@ impl Radar {
         }
     }
 
+    /// It heard a command. The unit it says it is set to holds for what comes without one.
+    fn answered(&mut self, unit: Option<f64>) {
+        self.answer = Answer::Given;
+        self.plain = unit.or(self.plain);
+    }
+
+    /// A speed in m/s; `None` while its unit is not known.
+    fn in_metres(&mut self, speed: f64, unit: Option<f64>) -> Option<f64> {
+        if unit.is_none() && self.units && self.options.set_up {
+            // It was restarted, and is set now as it was before this program set it up.
+            self.begin_set_up();
+        }
+        self.units |= unit.is_some() && self.settled;
+        Some(speed * unit.or(self.plain)?)
+    }
+
+    fn begin_set_up(&mut self) {
+        (self.told, self.next, self.settled, self.plain, self.units) = (0, None, false, None, false);
+        // That nothing was answered stays true until something is.
+        if self.answer == Answer::Given {
+            self.answer = Answer::Awaited;
+        }
+    }
+
+    /// The time for answers to the set-up is over.
+    fn settle(&mut self, now: BootNs) {
+        self.settled = true;
+        if self.answer == Answer::Given {
+            // One that answers has heard the command for metres a second, even where its answer to that was lost.
+            self.plain = self.plain.or(Some(1.0));
+            return;
+        }
+        let before = std::mem::replace(&mut self.answer, Answer::Missing);
+        self.plain = Some(self.options.unit.factor);
+        // Of one that says nothing at all the reason of its readings tells.
+        if before != Answer::Missing && self.is_there(now) {
+            let detail = self.unanswered();
+            self.notice = Some(Notice { kind: EventKind::Calibration, detail });
+        }
+    }
+
+    fn unanswered(&self) -> String {
+        format!(
+            "the radar does not answer its set-up commands: is it on, and are both directions of the line wired? What it \
+             says without a unit is taken as {}, its `unit`",
+            self.options.unit.word
+        )
+    }
+
+    /// How long after its last word a radar is taken to be there.
+    fn there_for(&self) -> Duration {
+        self.options.timeout + ANSWER_WITHIN
+    }
+
+    fn is_there(&self, now: BootNs) -> bool {
+        self.spoke.is_some_and(|spoke| now.since(spoke) <= self.there_for())
+    }
+
+    /// When there is something to send or to decide next.
+    fn due(&self) -> BootNs {
+        let spoken = self.spoke.map_or(BootNs(0), |spoke| spoke + self.options.timeout);
+        let next = self.next.unwrap_or(BootNs(0));
+        if self.settled { next.max(spoken) } else { next }
+    }
+
     fn say_nothing(&mut self, t: BootNs, reason: NoData, out: &mut Vec<Reading>) {
         if self.said.passes(t, Err(reason)) {
             out.extend((0..self.channels.len()).map(|channel| Reading { channel, t, value: Err(reason) }));
@@ -177,56 +261,15 @@ impl Radar {
     }
 }
 
-/// What a line says, with plain numbers in `unit`; `None` when it is nothing a radar says.
-fn parse(text: &str, unit: Unit) -> Option<Told> {
-    let text = text.trim();
-    if text.starts_with('{') {
-        let said: Line<'_> = serde_json::from_str(text).ok()?;
-        let Some(speed) = said.speed else { return Some(Told::Answer) };
-        let number = match speed {
-            Number::Plain(number) => number,
-            Number::Quoted(text) => number(&text)?,
-        };
-        let factor = said.unit.map_or(Some(unit.factor), |word| factor(&word))?;
-        let away = said.direction.is_some_and(|word| word == "outbound");
-        let speed = if away { -number.abs() } else { number };
-        return Some(Told::Speed(speed * factor));
-    }
-    // The speed stands last, behind time and magnitude.
-    let last = text.rsplit(',').next()?;
-    number(last).map(|speed| Told::Speed(speed * unit.factor))
-}
-
-/// A number as the radar writes it. `f64`'s own parser would also take `inf`, `NaN` and exponents.
-fn number(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let good = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if good && digits.len() <= 12 { text.parse().ok() } else { None }
-}
-
-/// The units of a report, as its own words.
-fn factor(word: &str) -> Option<f64> {
-    Some(match word {
-        "mps" | "m" => 1.0,
-        "cmps" | "cm" => 0.01,
-        "kmph" | "km" => KMH,
-        "mph" => 0.447_04,
-        "fps" | "ft" => 0.304_8,
-        _ => return None,
-    })
-}
-
 impl ByteSensor for Radar {
     fn on_bytes(&mut self, t: BootNs, bytes: &[u8], out: &mut Vec<Reading>) {
         self.noise.heard(bytes.len());
-        let unit = self.options.unit;
         for &byte in bytes {
             match self.lines.push(t, byte) {
                 None => {}
                 Some(Ended::Refused) => self.counters.rejected += 1,
                 Some(Ended::Line { at, text }) => {
-                    let told = parse(text, unit);
+                    let told = parse(&text);
                     self.line(at, told, out);
                 }
             }
@@ -234,15 +277,26 @@ impl ByteSensor for Radar {
     }
 
     fn ask(&mut self, now: BootNs, out: &mut Vec<u8>) {
-        let due = self.next.is_none_or(|next| now >= next);
-        let Some(command) = SET_UP.get(self.told).filter(|_| self.options.set_up && due) else { return };
-        out.extend_from_slice(command.as_bytes());
-        self.told += 1;
-        self.next = Some(now + if self.told == SET_UP.len() { SET_UP_WITHIN } else { APART });
+        if !self.options.set_up || now < self.due() {
+            return;
+        }
+        if self.settled && !self.is_there(now) {
+            self.begin_set_up();
+        }
+        if let Some(command) = SET_UP.get(self.told) {
+            out.extend_from_slice(command.as_bytes());
+            self.told += 1;
+            self.next = Some(now + if self.told == SET_UP.len() { ANSWER_WITHIN } else { APART });
+        } else if !self.settled {
+            self.settle(now);
+        } else {
+            out.extend_from_slice(ARE_YOU_THERE.as_bytes());
+            self.next = Some(now + ASK_EVERY);
+        }
     }
 
     fn wakes(&self) -> Option<BootNs> {
-        (self.options.set_up && self.told < SET_UP.len()).then(|| self.next.unwrap_or(BootNs(0)))
+        self.options.set_up.then(|| self.due())
     }
 }
 
@@ -251,14 +305,20 @@ impl Sensor for Radar {
         &self.channels
     }
 
-    /// Says that nothing is heard, when nothing is: no target while it is silent but was there, silence before.
+    /// Says that nothing is heard, when nothing is: no target while the radar is there, silence when it is not.
     fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>) {
         let quiet = self.heard.is_none_or(|last| now.since(last) > self.options.timeout);
-        match self.spoke {
-            None => self.say_nothing(now, NoData::Silent, out),
-            Some(_) if quiet => self.say_nothing(now, NoData::NoTarget, out),
-            Some(_) => {}
+        match self.heard {
+            // What it has said so far is not yet believed.
+            None if !self.settled => self.say_nothing(now, NoData::Silent, out),
+            _ if !self.is_there(now) => self.say_nothing(now, NoData::Silent, out),
+            _ if quiet => self.say_nothing(now, NoData::NoTarget, out),
+            _ => {}
         }
+    }
+
+    fn notice(&mut self) -> Option<Notice> {
+        self.notice.take()
     }
 
     fn counters(&self) -> Counters {
@@ -267,102 +327,9 @@ impl Sensor for Radar {
 
     fn trouble(&self) -> Option<String> {
         let noise = self.noise.trouble("a radar's report", "19200 on the UART; USB takes any");
-        let unanswered = self.spoke.is_none() && self.told == SET_UP.len();
-        noise.or_else(|| {
-            unanswered.then(|| {
-                "the radar does not answer its set-up commands: is it on, and are both directions of the line wired?".into()
-            })
-        })
+        noise.or_else(|| (self.answer == Answer::Missing).then(|| self.unanswered()))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: u64 = 1_000_000;
-
-    fn hear(radar: &mut Radar, ms: u64, text: &str) -> Vec<Result<f64, NoData>> {
-        let mut out = Vec::new();
-        radar.on_bytes(BootNs(ms * MS), format!("{text}\r\n").as_bytes(), &mut out);
-        out.iter().map(|reading| reading.value.map(|value| value.value)).collect()
-    }
-
-    fn with_direction() -> Radar {
-        Radar::new(Options { direction: true, report: Duration::from_nanos(1), ..Options::default() })
-    }
-
-    #[test]
-    fn every_form_of_a_report_is_read() {
-        let mut radar = with_direction();
-        assert_eq!(hear(&mut radar, 1, "-3.6"), [Ok(3.6), Ok(-1.0)]);
-        assert_eq!(hear(&mut radar, 2, "137.429,3.6"), [Ok(3.6), Ok(1.0)]);
-        let json = r#"{"speed":0.58, "direction":"inbound", "time":105, "tick":135}"#;
-        assert_eq!(hear(&mut radar, 3, json), [Ok(0.58), Ok(1.0)]);
-        assert_eq!(hear(&mut radar, 4, r#"{"speed": 152.3, "magnitude": 1847}"#), [Ok(152.3), Ok(1.0)]);
-        assert_eq!(hear(&mut radar, 5, r#"{"speed":"3.6","direction":"outbound","unit":"mps"}"#), [Ok(3.6), Ok(-1.0)]);
-        assert_eq!(hear(&mut radar, 6, r#"{"unit":"kmph","speed":"36.0"}"#), [Ok(10.0), Ok(1.0)]);
-        assert_eq!(hear(&mut radar, 7, "0.0"), [Ok(0.0), Ok(0.0)]);
-    }
-
-    #[test]
-    fn answers_to_commands_are_no_speeds_and_rubbish_is_counted() {
-        let mut radar = with_direction();
-        for answer in [r#"{"Units":"meters-per-second"}"#, r#"{"Product":"OPS243"}"#, r#"{"OutputFeature":"J"}"#] {
-            assert!(hear(&mut radar, 1, answer).is_empty(), "{answer}");
-        }
-        for rubbish in
-            ["{\"speed\":}", "inf", "1e5", "three", "{\"speed\":\"NaN\"}", "{\"speed\":1,\"unit\":\"knots\"}"]
-        {
-            assert!(hear(&mut radar, 1, rubbish).is_empty(), "{rubbish}");
-        }
-        assert_eq!((radar.counters().inputs, radar.counters().rejected), (0, 6));
-    }
-
-    #[test]
-    fn an_angle_is_divided_out_and_costs_certainty() {
-        let (angle, degree) = (45f64.to_radians(), 1f64.to_radians());
-        let mut radar = Radar::new(Options { angle, angle_uncertainty: degree, ..Options::default() });
-        let mut out = Vec::new();
-        radar.on_bytes(BootNs(1), b"10.00\n", &mut out);
-        let value = out[0].value.unwrap();
-        assert!((value.value - 14.142_135_6).abs() < 1e-6);
-        // 1.75 % of it, and half a step.
-        assert!((value.uncertainty - 0.2481).abs() < 1e-3, "{value:?}");
-    }
-
-    #[test]
-    fn it_is_set_up_once_and_told_when_it_does_not_answer() {
-        let mut radar = Radar::new(Options::default());
-        let (mut said, mut ms) = (String::new(), 0);
-        while ms < 5000 {
-            let mut out = Vec::new();
-            radar.ask(BootNs(ms * MS), &mut out);
-            said += std::str::from_utf8(&out).unwrap();
-            ms += 10;
-        }
-        assert_eq!(said, "??UMOJOUF2BZ");
-        assert!(radar.trouble().unwrap().contains("does not answer its set-up"));
-        hear(&mut radar, 5000, r#"{"Units":"meters-per-second"}"#);
-        assert_eq!(radar.trouble(), None);
-        let mut replayed = Radar::new(Options { set_up: false, ..Options::default() });
-        let mut out = Vec::new();
-        replayed.ask(BootNs(1), &mut out);
-        assert!(out.is_empty() && replayed.wakes().is_none());
-    }
-
-    #[test]
-    fn silence_of_a_radar_that_is_there_is_no_target_and_no_zero() {
-        let mut radar = Radar::new(Options { zero_is_standing: false, ..Options::default() });
-        let tick = |radar: &mut Radar, ms: u64| {
-            let mut out = Vec::new();
-            radar.tick(BootNs(ms * MS), &mut out);
-            out.first().map(|reading| reading.value.map(|value| value.value))
-        };
-        assert_eq!(tick(&mut radar, 100), Some(Err(NoData::Silent)));
-        assert_eq!(hear(&mut radar, 500, "3.6"), [Ok(3.6)]);
-        assert_eq!(tick(&mut radar, 1400), None);
-        assert_eq!(tick(&mut radar, 1600), Some(Err(NoData::NoTarget)));
-        assert_eq!(hear(&mut radar, 1700, "0.00"), [Err(NoData::NoTarget)]);
-    }
-}
+mod tests;

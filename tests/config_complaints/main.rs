@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::LazyLock};
 
-use speedwell::{board::Catalog, config::Config};
+use speedwell::{
+    board::Catalog,
+    config::{Config, SensorKind},
+};
 
 /// What goes before the sensors, where a test is about a sensor. Seven lines: sensors begin in line 8.
 const HEAD: &str = "[gateway]\nid = \"t\"\nboard = \"rpi-4b\"\n\n[broker]\nurl = \"mqtt://localhost\"\n\n";
@@ -801,6 +804,84 @@ gateway.toml:19:8: sensor.v.port: /dev/ttyUSB0 has other settings in sensor.w
 
 1 mistake in gateway.toml"#,
     );
+}
+
+#[test]
+fn more_tokens_for_no_value_than_are_taken_and_seven_bits_for_binary_data_are_told() {
+    let head = format!("{HEAD}[[sensor]]\nname = \"w\"\nport = \"/dev/ttyUSB0\"\n");
+    let tokens: Vec<String> = (0..17).map(|token| format!("\"{token}\"")).collect();
+    let tokens = tokens.join(", ");
+    let wanted = format!(
+        r#"
+gateway.toml:14:98: sensor.w.invalid: 17 tokens; at most 16 are taken
+   |
+14 | invalid = [{tokens}]
+   | {:97}^^^^
+   = more are better told apart by the pattern: what it does not match is passed over
+
+1 mistake in gateway.toml"#,
+        ""
+    );
+    let line = format!("kind = \"line\"\npattern = '(?P<v>[0-9]+)'\nunit = \"km/h\"\ninvalid = [{tokens}]\n");
+    complains(&format!("{head}{line}"), &wanted);
+    let ubx =
+        load(&format!("{head}kind = \"ubx\"\ndata-bits = 7\n")).expect_err("its messages are bytes of eight bits");
+    assert!(ubx.contains("there is no key `data-bits` here\n"), "{ubx}");
+    let modbus = "kind = \"modbus\"\ndata-bits = 7\nslave = 1\nregister = 0\nunit = \"rpm\"\n";
+    assert!(load(&format!("{head}{modbus}")).expect_err("as well").contains("there is no key `data-bits` here\n"));
+    let nine = load(&format!("{head}kind = \"nmea\"\ndata-bits = 9\n")).expect_err("there are 7 or 8");
+    assert!(nine.contains("data-bits: 9 is out of range") && nine.contains("allowed: 7 to 8"), "{nine}");
+}
+
+#[test]
+fn two_receivers_cannot_both_vouch_for_the_time() {
+    let receiver = |name: &str| {
+        format!("[[sensor]]\nname = \"{name}\"\nkind = \"nmea\"\nport = \"/dev/tty{name}\"\nclock = true\n")
+    };
+    complains(
+        &format!("{HEAD}{}{}", receiver("a"), receiver("b")),
+        r#"
+gateway.toml:17:9: sensor.b.clock: sensor.a.clock (line 12) vouches for the time already: one may
+   |
+17 | clock = true
+   |         ^^^^
+
+1 mistake in gateway.toml"#,
+    );
+    assert!(load(&format!("{HEAD}{}", receiver("a"))).is_ok());
+}
+
+#[test]
+fn every_serial_sensor_may_be_slow_with_parity_and_two_stop_bits() {
+    let more = [
+        ("nmea", "data-bits = 7\n", "7E2"),
+        ("ubx", "", "8E2"),
+        ("radar", "", "8E2"),
+        ("modbus", "slave = 1\nregister = 0\nunit = \"rpm\"\n", "8E2"),
+        ("line", "data-bits = 7\npattern = '(?P<v>[0-9]+)'\nunit = \"km/h\"\n", "7E2"),
+    ];
+    for (kind, more, wanted) in more {
+        for baud in [300, 600, 1200, 2400, 4800, 1_500_000] {
+            let text = format!(
+                "{HEAD}[[sensor]]\nname = \"w\"\nkind = \"{kind}\"\nport = \"/dev/ttyUSB0\"\nbaud = {baud}\n\
+                 parity = \"even\"\nstop-bits = 2\n{more}"
+            );
+            let config = load(&text).unwrap_or_else(|complaints| panic!("{complaints}"));
+            let settings = match &config.sensors[0].kind {
+                SensorKind::Nmea(sensor) => sensor.settings,
+                SensorKind::Ubx(sensor) => sensor.settings,
+                SensorKind::Radar(sensor) => sensor.settings,
+                SensorKind::Modbus(sensor) => sensor.settings,
+                SensorKind::Line(sensor) => sensor.settings,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(
+                (settings.baud, settings.bits_a_byte()),
+                (baud, if wanted == "7E2" { 11 } else { 12 }),
+                "{kind}"
+            );
+        }
+    }
 }
 
 #[test]

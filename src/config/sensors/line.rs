@@ -20,7 +20,7 @@ pub struct LineSensor {
     pub options: Options,
 }
 
-/// Tokens for "no value" and their length: a device has one or two.
+/// Tokens for "no value": a device has one or two.
 const INVALID_MAX: usize = 16;
 
 pub(super) fn read(
@@ -43,13 +43,13 @@ pub(super) fn read(
     let scale = scale::read(walk, section, None);
     let decimals = [("point", false), ("comma", true)];
     let decimal_comma = walk.choice(section, "decimal", &decimals).unwrap_or(false);
-    let invalid: Vec<String> = walk
-        .list(section, "invalid")
-        .unwrap_or_default()
-        .into_iter()
-        .map(|spot| spot.value)
-        .take(INVALID_MAX)
-        .collect();
+    let invalid = walk.list(section, "invalid").unwrap_or_default();
+    if let Some(beyond) = invalid.get(INVALID_MAX) {
+        let message = format!("{} tokens; at most {INVALID_MAX} are taken", invalid.len());
+        walk.wrong(beyond, message)
+            .note("more are better told apart by the pattern: what it does not match is passed over");
+    }
+    let invalid: Vec<String> = invalid.into_iter().map(|spot| spot.value).collect();
     let report = walk.period(section, "report", REPORT).unwrap_or(DEFAULT_REPORT);
     let timeout = walk.time(section, "timeout", TIMEOUT).unwrap_or(Duration::from_secs(2));
     let scale = scale?;

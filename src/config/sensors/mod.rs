@@ -73,6 +73,8 @@ struct Claims {
     ports: Seen<PathBuf>,
     /// Lines that several devices share, and who named them first.
     shared: Vec<(PathBuf, LineSettings, String)>,
+    /// Receivers that vouch for UTC.
+    clocks: Seen<()>,
     /// Chips on I2C and SPI: device and address.
     chips: Seen<(PathBuf, u8)>,
     /// CAN interfaces on which questions are asked.

@@ -22,7 +22,7 @@ pub struct ModbusSensor {
 
 /// What the standard asks devices to be delivered with.
 const AS_DELIVERED: LineSettings =
-    LineSettings { baud: 19_200, parity: Parity::Even, two_stop_bits: false, rs485: false };
+    LineSettings { baud: 19_200, seven_data_bits: false, parity: Parity::Even, two_stop_bits: false, rs485: false };
 
 pub(super) fn read(
     walk: &mut Walk<'_>,
@@ -57,7 +57,8 @@ pub(super) fn read(
     let scale = scale::read(walk, section, None);
     let report = walk.period(section, "report", REPORT).unwrap_or(Duration::from_millis(500));
     let answer_within = walk.time(section, "answer-within", ("5 ms", "5 s")).unwrap_or(Duration::from_millis(200));
-    let timeout = walk.time(section, "timeout", TIMEOUT).unwrap_or(Duration::from_secs(2));
+    // A value must not grow stale before the next is asked for, nor for one answer that was lost.
+    let timeout = walk.time(section, "timeout", TIMEOUT).unwrap_or((report * 3).max(Duration::from_secs(2)));
     let scale = scale?;
     let options = Options {
         slave: slave?.value as u8,

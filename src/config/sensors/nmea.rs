@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{Claims, REPORT, TIMEOUT, serial};
 use crate::{
-    board::Board,
+    board::{Board, LineSettings},
     config::walk::{Section, Walk},
     sensor,
 };
@@ -14,16 +14,18 @@ use crate::{
 pub struct NmeaSensor {
     /// The serial port's device.
     pub port: PathBuf,
-    /// Bits a second.
-    pub baud: u32,
+    /// How its line is set.
+    pub settings: LineSettings,
     /// Between two readings.
     pub report: Duration,
     /// Silence after which there is no value.
     pub timeout: Duration,
     /// From the instant a sentence is true for to the arrival of its first byte.
     pub latency: Duration,
-    /// Report latitude, longitude and course too.
+    /// Report latitude, longitude, course and altitude too.
     pub position: bool,
+    /// Vouch for UTC where the system's own clock is not synchronised.
+    pub clock: bool,
 }
 
 impl NmeaSensor {
@@ -37,6 +39,7 @@ impl NmeaSensor {
         }
     }
 }
+
 pub(super) fn read(
     walk: &mut Walk<'_>,
     section: &Section<'_>,
@@ -44,11 +47,12 @@ pub(super) fn read(
     claims: &mut Claims,
 ) -> Option<NmeaSensor> {
     let port = serial::port_of_its_own(walk, section, board, claims);
-    let baud = serial::baud(walk, section).unwrap_or(9600);
+    let settings = serial::settings(walk, section, LineSettings::at(9600));
     // As fast as common receivers speak: what is not asked to be thinned is passed whole.
     let report = walk.period(section, "report", REPORT).unwrap_or(Duration::from_millis(100));
     let timeout = walk.time(section, "timeout", TIMEOUT).unwrap_or(Duration::from_secs(3));
     let latency = walk.time(section, "latency", ("0 s", "2 s")).unwrap_or(Duration::from_millis(100));
     let position = walk.flag(section, "position").unwrap_or(false);
-    Some(NmeaSensor { latency, position, port: port?, baud, report, timeout })
+    let clock = serial::clock(walk, section, claims);
+    Some(NmeaSensor { latency, position, clock, port: port?, settings, report, timeout })
 }

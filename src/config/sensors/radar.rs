@@ -30,7 +30,7 @@ pub(super) fn read(
     claims: &mut Claims,
 ) -> Option<RadarSensor> {
     let port = serial::port_of_its_own(walk, section, board, claims);
-    let settings = LineSettings::at(serial::baud(walk, section).unwrap_or(19_200));
+    let settings = serial::settings(walk, section, LineSettings::at(19_200));
     let degrees = |walk: &mut Walk<'_>, key, most| walk.number(section, key, 0.0, most).map(|spot| spot.value);
     let angle = degrees(walk, "angle", ANGLE_MAX_DEG).unwrap_or(0.0);
     let angle_uncertainty = degrees(walk, "angle-uncertainty", 20.0).unwrap_or(1.0);

@@ -8,11 +8,14 @@ use crate::{
     config::walk::{Section, Spot, Walk},
 };
 
-/// What a serial port can be set to by name.
-const BAUDS: [u64; 10] = [4800, 9600, 14400, 19200, 38400, 57600, 115_200, 230_400, 460_800, 921_600];
+/// The speeds that serial ports and devices have.
+const BAUDS: [u64; 23] = [
+    300, 600, 1200, 2400, 4800, 9600, 14_400, 19_200, 28_800, 38_400, 57_600, 76_800, 115_200, 230_400, 250_000,
+    460_800, 500_000, 921_600, 1_000_000, 1_500_000, 2_000_000, 3_000_000, 4_000_000,
+];
 
 /// The speed of a port; `None` when it is not told, or wrong.
-pub(super) fn baud(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<u32> {
+fn baud(walk: &mut Walk<'_>, section: &Section<'_>) -> Option<u32> {
     let spot = walk.whole(section, "baud", 1..4_000_001)?;
     if !BAUDS.contains(&spot.value) {
         let allowed: Vec<String> = BAUDS.iter().map(u64::to_string).collect();
@@ -80,15 +83,27 @@ pub(super) fn shared_port(
     }
 }
 
-/// How a line is set, `baud`, `parity` and `stop-bits` being these when they are not told.
+/// How a line is set, as far as the kind of sensor leaves that open, and as `otherwise` where it is not told.
 pub(super) fn settings(walk: &mut Walk<'_>, section: &Section<'_>, otherwise: LineSettings) -> LineSettings {
     let parities = [("none", Parity::None), ("even", Parity::Even), ("odd", Parity::Odd)];
+    let data_bits = if section.knows("data-bits") { walk.whole(section, "data-bits", 7..9) } else { None };
+    let rs485 = if section.knows("rs485") { walk.flag(section, "rs485") } else { None };
     LineSettings {
         baud: baud(walk, section).unwrap_or(otherwise.baud),
+        seven_data_bits: data_bits.map_or(otherwise.seven_data_bits, |spot| spot.value == 7),
         parity: walk.choice(section, "parity", &parities).unwrap_or(otherwise.parity),
         two_stop_bits: walk.whole(section, "stop-bits", 1..3).map_or(otherwise.two_stop_bits, |spot| spot.value == 2),
-        rs485: walk.flag(section, "rs485").unwrap_or(otherwise.rs485),
+        rs485: rs485.unwrap_or(otherwise.rs485),
     }
+}
+
+/// Whether a receiver is to vouch for UTC: one may.
+pub(super) fn clock(walk: &mut Walk<'_>, section: &Section<'_>, claims: &mut Claims) -> bool {
+    let vouches = walk.flag(section, "clock").unwrap_or(false);
+    if let Some(place) = section.value("clock").filter(|_| vouches) {
+        claim(walk, &mut claims.clocks, (), &place, |(), line| format!("{line} vouches for the time already: one may"));
+    }
+    vouches
 }
 
 fn absolute(walk: &mut Walk<'_>, spot: Spot<String>, board: Option<&Board>) -> Option<(Spot<String>, PathBuf)> {

@@ -21,6 +21,8 @@ pub struct UbxSensor {
     pub settings: LineSettings,
     /// How the receiver is listened to.
     pub options: Options,
+    /// Vouch for UTC where the system's own clock is not synchronised.
+    pub clock: bool,
 }
 
 pub(super) fn read(
@@ -30,7 +32,7 @@ pub(super) fn read(
     claims: &mut Claims,
 ) -> Option<UbxSensor> {
     let port = serial::port_of_its_own(walk, section, board, claims);
-    let settings = LineSettings::at(serial::baud(walk, section).unwrap_or(38_400));
+    let settings = serial::settings(walk, section, LineSettings::at(38_400));
     let defaults = Options::default();
     let limit = walk.quantity(section, "accuracy-limit", Dimension::Speed, ("0.01 m/s", "10 m/s"));
     let options = Options {
@@ -40,5 +42,6 @@ pub(super) fn read(
         accuracy_limit: limit.map_or(defaults.accuracy_limit, |spot| spot.value),
         position: walk.flag(section, "position").unwrap_or(false),
     };
-    Some(UbxSensor { port: port?, settings, options })
+    let clock = serial::clock(walk, section, claims);
+    Some(UbxSensor { port: port?, settings, options, clock })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     frame::{Found, QUESTION, Question},
-    slave::{Options, Slave},
+    slave::{Hush, Options, Slave},
 };
 use crate::{
     clock::BootNs,
@@ -13,10 +13,15 @@ use crate::{
 
 /// Bytes kept that are no answer yet: an echoed question and the longest answer, twice.
 const KEPT: usize = 64;
-/// Bits of a character with parity or a second stop bit.
-const BITS: u32 = 11;
 /// Above 19200 baud the pause between frames no longer shrinks (Modbus over serial line, 2.5.1.1).
 const PAUSE_LEAST: Duration = Duration::from_micros(1750);
+/// An answer does not say which register it is of. After a time-out its device is left alone for so many times what it had
+/// for the answer, so that a late one is not taken for the answer to the next question.
+const LATE: u32 = 3;
+/// A question that waits so long for a pause waits for a line that has none. The longest frame of 256 characters takes
+/// this long at 2400 baud; slower lines have so many characters.
+const NEVER_QUIET: Duration = Duration::from_secs(1);
+const LONGEST_FRAME: u32 = 256;
 
 /// A question that is out.
 #[derive(Clone, Copy, Debug)]
@@ -34,24 +39,29 @@ pub struct Line {
     character: Duration,
     pause: Duration,
     out: Option<Out>,
+    /// The question that was given up last: its answer may still come.
+    given_up: Option<Out>,
     /// When the last byte came or went.
     busy: Option<BootNs>,
+    /// Since when a question waits for a pause.
+    held_up: Option<BootNs>,
     kept: Vec<u8>,
     /// When the first of the kept bytes came.
     since: BootNs,
 }
 
 impl Line {
-    /// A line of this speed with these devices; nothing was asked.
-    pub fn new(baud: u32, slaves: impl IntoIterator<Item = Options>) -> Self {
-        let character = Duration::from_secs(1) * BITS / baud.max(1);
+    /// A line that takes so long for a character, with these devices; nothing was asked.
+    pub fn new(character: Duration, slaves: impl IntoIterator<Item = Options>) -> Self {
         Self {
             slaves: slaves.into_iter().map(Slave::new).collect(),
             character,
             // Three and a half characters.
             pause: (character * 7 / 2).max(PAUSE_LEAST),
             out: None,
+            given_up: None,
             busy: None,
+            held_up: None,
             kept: Vec::with_capacity(KEPT),
             since: BootNs(0),
         }
@@ -68,16 +78,17 @@ impl Line {
             if now < question.until {
                 return;
             }
-            self.out = None;
-            self.slaves[question.slave].passed_over(now);
-        }
-        if self.busy.is_some_and(|busy| now < busy + self.pause) {
-            return;
+            self.give_up(question, now);
         }
         let Some((slave, due)) = self.next() else { return };
         if due > now {
             return;
         }
+        if self.busy.is_some_and(|busy| now < busy + self.pause) {
+            return self.wait_for_a_pause(now);
+        }
+        self.held_up = None;
+        self.slaves.iter_mut().for_each(|slave| slave.never_quiet = false);
         let asked = &mut self.slaves[slave];
         asked.asked(now);
         let question = asked.question();
@@ -88,6 +99,24 @@ impl Line {
         self.out = Some(Out { slave, sent, until: sent + asked.options.answer_within + answer });
         self.busy = Some(sent);
         self.kept.clear();
+    }
+
+    /// No answer came in time. Every register of that device is left alone until it is too late for one.
+    fn give_up(&mut self, question: Out, now: BootNs) {
+        self.out = None;
+        self.given_up = Some(question);
+        let asked = &mut self.slaves[question.slave];
+        asked.passed_over(now);
+        let hush = Hush { slave: asked.options.slave, until: now + asked.options.answer_within * LATE };
+        self.slaves.iter_mut().for_each(|slave| slave.hush(hush));
+    }
+
+    /// Somebody else speaks. That is waited for, and told when it does not end.
+    fn wait_for_a_pause(&mut self, now: BootNs) {
+        let since = *self.held_up.get_or_insert(now);
+        if now.since(since) > NEVER_QUIET.max(self.character * LONGEST_FRAME) {
+            self.slaves.iter_mut().for_each(|slave| slave.never_quiet = true);
+        }
     }
 
     /// When [`Line::ask`] has something to do again.
@@ -107,8 +136,6 @@ impl Line {
     /// Takes bytes; gives the number of the device that has answered with them, and what it says in `readings`.
     pub fn on_bytes(&mut self, t: BootNs, bytes: &[u8], readings: &mut Vec<Reading>) -> Option<usize> {
         self.busy = Some(t + self.character * u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        let out = self.out?;
-        self.slaves[out.slave].noise.heard(bytes.len());
         for &byte in bytes {
             if self.kept.is_empty() {
                 self.since = t;
@@ -119,12 +146,30 @@ impl Line {
             }
             self.kept.push(byte);
         }
+        let Some(out) = self.out else {
+            self.look_for_a_late_answer(t);
+            return None;
+        };
+        self.slaves[out.slave].noise.heard(bytes.len());
         if !self.answer(out, readings) {
             return None;
         }
         self.out = None;
         self.kept.clear();
         Some(out.slave)
+    }
+
+    /// What comes when nothing is asked may be the answer to the question that was given up: its value is as old as
+    /// nobody knows, but that it came is worth telling.
+    fn look_for_a_late_answer(&mut self, t: BootNs) {
+        let Some(late) = self.given_up else { return };
+        let question = self.slaves[late.slave].question();
+        let whole = |at: usize| matches!(question.find(&self.kept[at..]), Found::Answer(..) | Found::Refusal(..));
+        if (0..self.kept.len()).any(whole) {
+            self.slaves[late.slave].was_late(t.since(late.sent));
+            self.given_up = None;
+            self.kept.clear();
+        }
     }
 
     /// Looks for the answer in what is kept.

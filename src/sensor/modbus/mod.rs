@@ -6,9 +6,10 @@
 //! refusal    slave 83|84 code crc(2)
 //! ```
 //! One [`Line`] owns a port and asks all its slaves in turn. One that does not answer costs the others its time once, and
-//! then less and less often: it is asked again after twice as long each time, half a minute at most. What an RS-485
-//! adapter echoes of a question is passed over. A register is counted from 0, as on the line: what manuals call 40001 is
-//! holding register 0.
+//! then less and less often: it is asked again after twice as long each time, half a minute at most. An answer names its
+//! device and not the register: a device whose time is up is left alone for a while, and an answer that comes then is late
+//! and no value. What an RS-485 adapter echoes of a question is passed over. A register is counted from 0, as on the line:
+//! what manuals call 40001 is holding register 0.
 
 mod frame;
 mod line;

@@ -109,17 +109,30 @@ pub struct Options {
     pub timeout: Duration,
 }
 
+/// A device that is not to be asked before a time, because its answer to the question before may still come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hush {
+    pub(super) slave: u8,
+    pub(super) until: BootNs,
+}
+
 /// A device on the line.
 #[derive(Debug)]
 pub struct Slave {
     pub(super) options: Options,
     channels: [ChannelSpec; 1],
     said: Said,
+    /// When it last answered or refused.
     heard: Option<BootNs>,
     pub(super) due: BootNs,
     /// Questions in a row without an answer.
     unanswered: u32,
+    /// The code of the refusal, where that was the last it said.
     refusal: Option<u8>,
+    /// How long after the question an answer came, where that was too late.
+    late: Option<Duration>,
+    /// Nothing can be asked, because the line has no pause.
+    pub(super) never_quiet: bool,
     pub(super) noise: Noise,
     counters: Counters,
 }
@@ -139,6 +152,8 @@ impl Slave {
             due: BootNs(0),
             unanswered: 0,
             refusal: None,
+            late: None,
+            never_quiet: false,
             noise: Noise::default(),
             counters: Counters::default(),
             options,
@@ -164,17 +179,29 @@ impl Slave {
         }
     }
 
+    /// It is left alone, when it is that device.
+    pub(super) fn hush(&mut self, hush: Hush) {
+        if hush.slave == self.options.slave {
+            self.due = self.due.max(hush.until);
+        }
+    }
+
+    /// An answer came so long after the question, when it had been given up.
+    pub(super) fn was_late(&mut self, after: Duration) {
+        self.counters.rejected += 1;
+        self.late = Some(after);
+    }
+
     pub(super) fn refused(&mut self, t: BootNs, code: u8, out: &mut Vec<Reading>) {
-        self.answered();
+        self.answered(t);
         self.counters.rejected += 1;
         self.refusal = Some(code);
         self.say(t, Err(NoData::NotAvailable), out);
     }
 
     pub(super) fn take(&mut self, t: BootNs, data: &[u8], out: &mut Vec<Reading>) {
-        self.answered();
+        self.answered(t);
         self.refusal = None;
-        self.heard = Some(t);
         let value = self.number(data).ok_or(NoData::NotAvailable).map(|number| {
             let Options { unit, scale, offset, format, .. } = self.options;
             // Half a step, evenly. Of a floating-point number nobody knows how it was rounded.
@@ -185,9 +212,11 @@ impl Slave {
         self.say(t, value, out);
     }
 
-    fn answered(&mut self) {
+    fn answered(&mut self, t: BootNs) {
         self.counters.inputs += 1;
+        self.heard = Some(t);
         self.unanswered = 0;
+        self.late = None;
         self.noise.made_sense();
     }
 
@@ -226,12 +255,18 @@ impl Sensor for Slave {
         &self.channels
     }
 
-    /// Says that it does not answer, when it does not; values are said as they come.
+    /// Says that it does not answer, when it does not; values are said as they come. What a device refused before it fell
+    /// silent is no longer so.
     fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>) {
+        let quiet = self.heard.is_none_or(|last| now.since(last) > self.options.timeout);
+        if quiet {
+            self.refusal = None;
+        }
         match self.heard {
-            _ if self.refusal.is_some() => self.say(now, Err(NoData::NotAvailable), out),
+            _ if quiet && self.never_quiet => self.say(now, Err(NoData::Fault), out),
             None => self.say(now, Err(NoData::Silent), out),
-            Some(last) if now.since(last) > self.options.timeout => self.say(now, Err(NoData::Stale), out),
+            Some(_) if quiet => self.say(now, Err(NoData::Stale), out),
+            Some(_) if self.refusal.is_some() => self.say(now, Err(NoData::NotAvailable), out),
             Some(_) => {}
         }
     }
@@ -246,10 +281,22 @@ impl Sensor for Slave {
             let why = meaning(code);
             return Some(format!("slave {slave} refuses register {register}: {why} (exception {code:02X})"));
         }
+        if self.never_quiet {
+            return Some(format!(
+                "slave {slave} cannot be asked, because the line is never quiet: a second master on it, A and B swapped, \
+                 no termination, or a wrong `baud`; only one master may ask on a line"
+            ));
+        }
         if self.unanswered == 0 {
             return None;
         }
-        self.noise.trouble("an answer", "with `parity` as the device has it").or_else(|| {
+        if let Some(late) = self.late {
+            let (late, within) = (late.as_millis(), self.options.answer_within.as_millis());
+            return Some(format!(
+                "slave {slave} answered {late} ms after it was asked, and `answer-within` gives it {within} ms: raise that"
+            ));
+        }
+        self.noise.trouble("an answer", "with `parity` and `stop-bits` as the device has them").or_else(|| {
             Some(format!(
                 "slave {slave} does not answer: check its number, baud rate and parity, and that A and B are not swapped"
             ))

@@ -89,6 +89,9 @@ fn numbers_are_read_in_every_format_and_order() {
     assert_eq!(read(Options { scale: 0.1, offset: -4.0, ..sentinel }, "00 64"), Ok(6.0));
 }
 
+/// Eleven bits at 9600 baud.
+const CHARACTER: Duration = Duration::from_micros(1146);
+
 /// A line with its devices, driven by hand in steps of a millisecond.
 struct Bench {
     line: Line,
@@ -101,12 +104,34 @@ struct Bench {
 
 impl Bench {
     fn new(slaves: &[u8]) -> Self {
-        let line = Line::new(9600, slaves.iter().map(|&slave| options(slave)));
-        Self { line, now: 1000, said: vec![Vec::new(); slaves.len()], asked: vec![Vec::new(); 256] }
+        Self::with(slaves.iter().map(|&slave| options(slave)).collect())
+    }
+
+    fn with(devices: Vec<Options>) -> Self {
+        let said = vec![Vec::new(); devices.len()];
+        Self { line: Line::new(CHARACTER, devices), now: 1000, said, asked: vec![Vec::new(); 256] }
+    }
+
+    /// What a device's values are, one after the other.
+    fn values(&self, device: usize) -> Vec<f64> {
+        self.said[device].iter().filter_map(|reading| Some(reading.value.ok()?.value)).collect()
+    }
+
+    /// The reason a device has at the end, and its words for it.
+    fn trouble(&mut self, device: usize) -> (Option<NoData>, String) {
+        let (now, mut out) = (BootNs(self.now * MS), Vec::new());
+        let slave = &mut self.line.slaves_mut()[device];
+        slave.tick(now, &mut out);
+        (out.first().and_then(|reading| reading.value.err()), slave.trouble().unwrap_or_default())
     }
 
     /// Until `until` ms; `device` answers a question with bytes, which come 20 ms after it.
     fn run(&mut self, until: u64, device: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+        self.run_with(until, |asked| device(asked).map(|bytes| (20, bytes)));
+    }
+
+    /// The same with how long each answer takes, ms.
+    fn run_with(&mut self, until: u64, mut device: impl FnMut(&[u8]) -> Option<(u64, Vec<u8>)>) {
         let mut answer: Option<(u64, Vec<u8>)> = None;
         while self.now < until {
             self.now += 1;
@@ -115,7 +140,7 @@ impl Bench {
             if let Some(&slave) = asked.first() {
                 assert!(answer.is_none(), "asked while an answer is on its way");
                 self.asked[usize::from(slave)].push(self.now);
-                answer = device(&asked).map(|bytes| (self.now + 20, bytes));
+                answer = device(&asked).map(|(after, bytes)| (self.now + after, bytes));
             }
             if let Some((_, bytes)) = answer.take_if(|(at, _)| *at <= self.now) {
                 let (mut readings, said) = (Vec::new(), &mut self.said);
@@ -174,6 +199,72 @@ fn an_echo_noise_and_a_refusal_are_what_they_are() {
     bench.said[0].clear();
     bench.run(1800, |_| Some(signed("02 03 02 00 06")));
     assert!(bench.said[0].is_empty(), "another's answer");
+}
+
+#[test]
+fn a_late_answer_is_no_value_of_another_register_of_its_device() {
+    let register = |register| Options { register, ..options(1) };
+    let mut bench = Bench::with(vec![register(0), register(7)]);
+    // Every third answer comes when its time of 50 ms is long over.
+    let mut count = 0;
+    bench.run_with(30_000, |asked| {
+        count += 1;
+        let after = if count % 3 == 0 { 120 } else { 20 };
+        Some((after, signed(&format!("01 03 02 00 {:02X}", 10 + asked[3]))))
+    });
+    for (device, value) in [(0, 10.0), (1, 17.0)] {
+        let values = bench.values(device);
+        assert!(values.len() > 50 && values.iter().all(|v| *v == value), "{device}: {values:?}");
+    }
+    let late: u64 = bench.line.slaves_mut().iter().map(|slave| slave.counters().rejected).sum();
+    assert!(late > 20, "{late}");
+}
+
+#[test]
+fn a_device_that_always_answers_too_late_is_told_with_the_key_to_raise() {
+    let mut bench = Bench::new(&[1]);
+    bench.run_with(10_000, |_| Some((120, signed("01 03 02 00 05"))));
+    assert_eq!(bench.values(0), [0.0; 0]);
+    let (reason, words) = bench.trouble(0);
+    assert_eq!(reason, Some(NoData::Silent));
+    assert!(words.starts_with("slave 1 answered 1") && words.contains("`answer-within` gives it 50 ms"), "{words}");
+    bench.run(80_000, |_| Some(signed("01 03 02 00 05")));
+    assert_eq!(bench.trouble(0), (None, String::new()));
+}
+
+#[test]
+fn a_device_that_refused_and_then_died_no_longer_refuses() {
+    let mut bench = Bench::new(&[1]);
+    bench.run(2000, |_| Some(signed("01 83 02")));
+    let (reason, words) = bench.trouble(0);
+    assert_eq!(reason, Some(NoData::NotAvailable));
+    assert!(words.contains("refuses register 0"), "{words}");
+    bench.run(10_000, |_| None);
+    let (reason, words) = bench.trouble(0);
+    assert_eq!(reason, Some(NoData::Stale));
+    assert!(words.starts_with("slave 1 does not answer"), "{words}");
+}
+
+#[test]
+fn a_line_that_is_never_quiet_is_a_fault_with_its_name_until_it_is() {
+    let mut bench = Bench::new(&[1]);
+    let babble = |bench: &mut Bench, until| {
+        while bench.now < until {
+            bench.now += 1;
+            let mut asked = Vec::new();
+            bench.line.ask(BootNs(bench.now * MS), &mut asked);
+            bench.line.on_bytes(BootNs(bench.now * MS), &[0xF8], &mut Vec::new());
+        }
+    };
+    babble(&mut bench, 1500);
+    assert_eq!(bench.trouble(0).0, Some(NoData::Silent), "a frame may be as long");
+    babble(&mut bench, 4000);
+    let (reason, words) = bench.trouble(0);
+    assert_eq!(reason, Some(NoData::Fault));
+    assert!(words.starts_with("slave 1 cannot be asked, because the line is never quiet"), "{words}");
+    bench.run(6000, |_| Some(signed("01 03 02 00 05")));
+    assert_eq!(bench.trouble(0), (None, String::new()));
+    assert_eq!(bench.values(0)[0], 5.0);
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! RMC carries its own validity. A speed is a speed iff the checksum is there and right, the status (field 2) is `A`,
 //! the mode (field 12, since version 2.3) is not `N`, `E`, `M` or `S`, and the field is not empty: empty is not zero.
 //! VTG repeats the speed without a status of its own, and old receivers send it with mode `A` beside a void RMC: it counts
-//! only behind a valid RMC of the same solution that had no speed. GGA has the altitude of a valid RMC's place.
+//! only right behind a valid RMC that had no speed. GGA has the altitude of a valid RMC's place, before or behind it: the
+//! two belong together when they name the same time.
+//!
+//! What no sentence of a solution tells is not available, on each channel by itself; a void solution is no fix on all.
 //!
 //! A sentence is stamped with the arrival of its first byte less the receiver's latency. What the speed of a receiver
 //! is worth is not in RMC; Doppler speeds are good for 0.05 to 0.1 m/s, and the larger is said.
@@ -13,7 +16,10 @@ use std::time::Duration;
 use speedwell_wire::{NoData, Quality, Quantity};
 
 pub use self::rmc::{NmeaUtc, Rmc};
-use self::sentence::{Framed, Framer};
+use self::{
+    others::{Gga, Vtg},
+    sentence::{Framed, Framer},
+};
 pub(crate) use super::unit::KNOT;
 use super::{ByteSensor, ChannelSpec, Counters, Reading, Sensor, Value, noise::Noise, said::Said, unit::KMH};
 use crate::clock::BootNs;
@@ -28,10 +34,19 @@ const SPEED_UNCERTAINTY: f64 = 0.1;
 const POSITION_UNCERTAINTY: f64 = 5.0 / 111_120.0;
 /// Uncertainty of an altitude, m: about twice that of a place.
 const ALTITUDE_UNCERTAINTY: f64 = 10.0;
-/// VTG and GGA belong to the RMC before them when they come no later than this: receivers say all of a solution in one go.
+/// A solution is complete by then, whether or not another has begun: receivers say all of one in one go.
 const ONE_GO: Duration = Duration::from_millis(900);
+/// VTG has no time: it belongs to the solution whose sentences it follows without a longer pause than this.
+const BREATH: Duration = Duration::from_millis(250);
 /// Below this speed, m/s, a receiver's course is noise and is not said.
 const COURSE_FROM: f64 = 0.5;
+
+/// The channels, in their order.
+const SPEED: usize = 0;
+const LATITUDE: usize = 1;
+const LONGITUDE: usize = 2;
+const COURSE: usize = 3;
+const ALTITUDE: usize = 4;
 
 /// How the receiver is listened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +79,15 @@ pub struct Nmea {
     channels: Vec<ChannelSpec>,
     framer: Framer,
     noise: Noise,
-    said: Said,
+    /// Of each channel.
+    said: Vec<Said>,
     heard: Option<BootNs>,
+    /// When the newest sentence ended, and the newest time that one named, ns since midnight.
+    ended: BootNs,
+    named: Option<u64>,
     solution: Option<Solution>,
+    /// A GGA whose RMC has not come yet.
+    ahead: Option<Gga>,
     utc: Option<(BootNs, NmeaUtc)>,
     counters: Counters,
 }
@@ -85,12 +106,15 @@ impl Nmea {
         }
         Self {
             options,
+            said: vec![Said::new(options.report); channels.len()],
             channels,
             framer: Framer::default(),
             noise: Noise::default(),
-            said: Said::new(options.report),
             heard: None,
+            ended: BootNs(0),
+            named: None,
             solution: None,
+            ahead: None,
             utc: None,
             counters: Counters::default(),
         }
@@ -110,13 +134,13 @@ impl Nmea {
                     if self.hear(at, sentence, out).is_err() {
                         self.counters.rejected += 1;
                     }
+                    self.ended = t;
                 }
             }
         }
     }
 
-    /// UTC of the newest valid sentence with time and date, and the boot time it stands for: a source for the clock
-    /// that has no other. Two in a row with an advancing date are wanted before it is believed.
+    /// UTC of the newest valid sentence with time and date, and the boot time it stands for.
     pub fn last_utc(&self) -> Option<(BootNs, NmeaUtc)> {
         self.utc
     }
@@ -127,87 +151,108 @@ impl Nmea {
                 let rmc = rmc?;
                 self.take(at, &rmc, out);
             }
-            Sentence::Vtg(kmh) => self.add_speed(at, kmh?, out),
-            Sentence::Gga(altitude) => self.add_altitude(at, altitude?, out),
+            Sentence::Vtg(vtg) => self.add_speed(at, vtg?, out),
+            Sentence::Gga(gga) => self.add_altitude(gga?, out),
             Sentence::Other => {}
         }
         Ok(())
     }
 
-    /// The solution that a sentence which came at `at` says more of.
-    fn solution_at(&mut self, at: BootNs) -> Option<&mut Solution> {
-        self.solution.as_mut().filter(|solution| at.since(solution.at) <= ONE_GO)
-    }
-
     /// The speed of a VTG, where the RMC before it was valid and had none. VTG has no word for "not valid" of its own in
     /// old receivers, which send 0.00 beside a void RMC.
-    fn add_speed(&mut self, at: BootNs, kmh: Option<f64>, out: &mut Vec<Reading>) {
-        let Some(solution) = self.solution_at(at).filter(|solution| !solution.has_speed) else { return };
-        // That the RMC had none was said at its own time; times only grow.
-        let (Some(kmh), t) = (kmh, BootNs(solution.t.0.saturating_add(1))) else { return };
-        solution.has_speed = true;
-        if self.said.passes(t, Ok(())) {
-            out.push(reading(0, t, kmh * KMH, SPEED_UNCERTAINTY));
-        }
+    fn add_speed(&mut self, at: BootNs, vtg: Vtg, out: &mut Vec<Reading>) {
+        let follows = at.since(self.ended) <= BREATH;
+        let named = self.named;
+        let Some(solution) = self.solution.as_mut().filter(|solution| follows && solution.time == named) else {
+            return;
+        };
+        let (Some(kmh), true) = (vtg.kmh, solution.lacks_speed) else { return };
+        solution.lacks_speed = false;
+        let (t, course) = (solution.t, solution.course);
+        self.say_speed(t, kmh * KMH, course, out);
     }
 
-    fn add_altitude(&mut self, at: BootNs, altitude: Option<f64>, out: &mut Vec<Reading>) {
-        if !self.options.position {
-            return;
-        }
-        let Some(solution) = self.solution_at(at).filter(|solution| solution.passed) else { return };
-        solution.passed = false;
-        if let Some(altitude) = altitude {
-            out.push(reading(4, solution.t, altitude, ALTITUDE_UNCERTAINTY));
+    fn add_altitude(&mut self, gga: Gga, out: &mut Vec<Reading>) {
+        let Some(time) = gga.time else { return };
+        self.named = Some(time);
+        match &mut self.solution {
+            Some(solution) if solution.time == Some(time) => {
+                let lacked = std::mem::take(&mut solution.lacks_altitude);
+                let t = solution.t;
+                if lacked {
+                    self.say(ALTITUDE, t, gga.altitude.map(|m| (m, ALTITUDE_UNCERTAINTY)), out);
+                }
+            }
+            _ => self.ahead = Some(gga),
         }
     }
 
     fn take(&mut self, at: BootNs, rmc: &Rmc, out: &mut Vec<Reading>) {
+        self.close(out);
         self.heard = Some(at);
-        let t = self.stamp(at);
-        self.solution = None;
+        self.named = rmc.time;
+        let (t, ahead) = (self.stamp(at), self.ahead.take());
         if !rmc.valid {
-            return self.say(t, Err(NoData::NoFix), out);
+            return self.say_nothing(t, NoData::NoFix, out);
         }
         if let Some(utc) = rmc.utc {
             self.utc = Some((t, utc));
         }
-        let mut solution = Solution { at, t, has_speed: rmc.speed_knots.is_some(), passed: false };
-        match rmc.speed_knots {
-            // A VTG may follow that has it.
-            None => self.say(t, Err(NoData::NotAvailable), out),
-            Some(knots) if self.said.passes(t, Ok(())) => {
-                let speed = knots * KNOT;
-                solution.passed = true;
-                out.push(reading(0, t, speed, SPEED_UNCERTAINTY));
-                if self.options.position {
-                    self.say_position(t, rmc, speed, out);
-                }
-            }
-            Some(_) => {}
+        let ahead = ahead.filter(|gga| gga.time == rmc.time);
+        let (lacks_speed, lacks_altitude) = (rmc.speed_knots.is_none(), ahead.is_none());
+        self.solution = Some(Solution { at, t, time: rmc.time, course: rmc.course, lacks_speed, lacks_altitude });
+        self.say_place(t, rmc.position, out);
+        if let Some(knots) = rmc.speed_knots {
+            self.say_speed(t, knots * KNOT, rmc.course, out);
         }
-        self.solution = Some(solution);
+        if let Some(gga) = ahead {
+            self.say(ALTITUDE, t, gga.altitude.map(|m| (m, ALTITUDE_UNCERTAINTY)), out);
+        }
+    }
+
+    /// No more comes of a solution: what nothing has told of it is not available.
+    fn close(&mut self, out: &mut Vec<Reading>) {
+        let Some(solution) = self.solution.take() else { return };
+        if solution.lacks_speed {
+            self.say(SPEED, solution.t, None, out);
+            self.say(COURSE, solution.t, None, out);
+        }
+        if solution.lacks_altitude {
+            self.say(ALTITUDE, solution.t, None, out);
+        }
     }
 
     fn stamp(&self, arrival: BootNs) -> BootNs {
         BootNs(arrival.0.saturating_sub(self.options.latency.as_nanos() as u64))
     }
 
-    fn say_position(&self, t: BootNs, rmc: &Rmc, speed: f64, out: &mut Vec<Reading>) {
-        if let Some((latitude, longitude)) = rmc.position {
-            out.push(reading(1, t, latitude, POSITION_UNCERTAINTY));
-            let narrowing = latitude.to_radians().cos().max(0.01);
-            out.push(reading(2, t, longitude, POSITION_UNCERTAINTY / narrowing));
-        }
-        if let Some(course) = rmc.course.filter(|_| speed >= COURSE_FROM) {
-            // The angle a sideways speed of that size makes.
-            out.push(reading(3, t, course, (SPEED_UNCERTAINTY / speed).atan().to_degrees()));
-        }
+    fn say_speed(&mut self, t: BootNs, speed: f64, course: Option<f64>, out: &mut Vec<Reading>) {
+        self.say(SPEED, t, Some((speed, SPEED_UNCERTAINTY)), out);
+        // Its uncertainty is the angle that a sideways speed of that size makes.
+        let sideways = (SPEED_UNCERTAINTY / speed).atan().to_degrees();
+        self.say(COURSE, t, course.filter(|_| speed >= COURSE_FROM).map(|course| (course, sideways)), out);
     }
 
-    fn say(&mut self, t: BootNs, value: Result<Value, NoData>, out: &mut Vec<Reading>) {
-        if self.said.passes(t, value.map(|_| ())) {
-            out.push(Reading { channel: 0, t, value });
+    fn say_place(&mut self, t: BootNs, place: Option<(f64, f64)>, out: &mut Vec<Reading>) {
+        let narrowing = place.map_or(1.0, |(latitude, _)| latitude.to_radians().cos().max(0.01));
+        self.say(LATITUDE, t, place.map(|(latitude, _)| (latitude, POSITION_UNCERTAINTY)), out);
+        self.say(LONGITUDE, t, place.map(|(_, longitude)| (longitude, POSITION_UNCERTAINTY / narrowing)), out);
+    }
+
+    /// A value with its uncertainty, or that it is not available, on a channel if it is one of the sensor's.
+    fn say(&mut self, channel: usize, t: BootNs, value: Option<(f64, f64)>, out: &mut Vec<Reading>) {
+        let good = |(value, uncertainty)| Value { value, uncertainty, quality: Quality::Good };
+        self.pass(Reading { channel, t, value: value.map(good).ok_or(NoData::NotAvailable) }, out);
+    }
+
+    fn say_nothing(&mut self, t: BootNs, reason: NoData, out: &mut Vec<Reading>) {
+        (0..self.channels.len()).for_each(|channel| self.pass(Reading { channel, t, value: Err(reason) }, out));
+    }
+
+    fn pass(&mut self, reading: Reading, out: &mut Vec<Reading>) {
+        let said = self.said.get_mut(reading.channel);
+        if said.is_some_and(|said| said.passes(reading.t, reading.value.map(|_| ()))) {
+            out.push(reading);
         }
     }
 }
@@ -219,16 +264,18 @@ struct Solution {
     at: BootNs,
     /// What it is stamped with.
     t: BootNs,
-    has_speed: bool,
-    /// Whether it was passed on, so that its altitude may be too.
-    passed: bool,
+    /// What it names, ns since midnight.
+    time: Option<u64>,
+    course: Option<f64>,
+    lacks_speed: bool,
+    lacks_altitude: bool,
 }
 
 /// A sentence that is listened to.
 enum Sentence {
     Rmc(Result<Rmc, rmc::BadField>),
-    Vtg(Result<Option<f64>, rmc::BadField>),
-    Gga(Result<Option<f64>, rmc::BadField>),
+    Vtg(Result<Vtg, rmc::BadField>),
+    Gga(Result<Gga, rmc::BadField>),
     Other,
 }
 
@@ -238,10 +285,6 @@ impl Sentence {
         let gga = || others::gga(text).map(Sentence::Gga);
         rmc::parse(text).map(Sentence::Rmc).or_else(vtg).or_else(gga).unwrap_or(Sentence::Other)
     }
-}
-
-fn reading(channel: usize, t: BootNs, value: f64, uncertainty: f64) -> Reading {
-    Reading { channel, t, value: Ok(Value { value, uncertainty, quality: Quality::Good }) }
 }
 
 impl ByteSensor for Nmea {
@@ -257,17 +300,24 @@ impl Sensor for Nmea {
 
     /// Says that nothing is heard, when nothing is; values are said as they come.
     fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>) {
+        if self.solution.is_some_and(|solution| now.since(solution.at) > ONE_GO) {
+            self.close(out);
+        }
         // As far back as a sentence that came now would be stamped, so that the next one is not earlier than this.
         let t = self.stamp(now);
         match self.heard {
-            None => self.say(t, Err(NoData::Silent), out),
-            Some(last) if now.since(last) > self.options.timeout => self.say(t, Err(NoData::Stale), out),
+            None => self.say_nothing(t, NoData::Silent, out),
+            Some(last) if now.since(last) > self.options.timeout => self.say_nothing(t, NoData::Stale, out),
             Some(_) => {}
         }
     }
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    fn utc(&self) -> Option<(BootNs, i64)> {
+        self.utc.and_then(|(t, utc)| Some((t, utc.unix_ns()?)))
     }
 
     fn trouble(&self) -> Option<String> {

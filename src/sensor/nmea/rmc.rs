@@ -12,6 +12,8 @@ pub struct Rmc {
     pub position: Option<(f64, f64)>,
     /// Course over ground, degrees from true north.
     pub course: Option<f64>,
+    /// Time of day, ns since midnight: what the sentences of one solution share.
+    pub time: Option<u64>,
     /// Date and time.
     pub utc: Option<NmeaUtc>,
 }
@@ -27,6 +29,32 @@ pub struct NmeaUtc {
     pub day: u8,
     /// Since midnight; a leap second reaches past 86 400 s.
     pub second_of_day_ns: u64,
+}
+
+impl NmeaUtc {
+    /// ns since 1970; `None` for a day that its month does not have and within a leap second, which has no such number.
+    pub fn unix_ns(self) -> Option<i64> {
+        let leap_year =
+            self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
+        let days = match self.month {
+            4 | 6 | 9 | 11 => 30,
+            2 if leap_year => 29,
+            2 => 28,
+            1..=12 => 31,
+            _ => 0,
+        };
+        if !(1..=days).contains(&self.day) || self.second_of_day_ns >= 86_400_000_000_000 {
+            return None;
+        }
+        // Years that begin in March have their leap day at their end; 153 days are five months from there on.
+        let (year, month) = match self.month {
+            month @ 3.. => (i64::from(self.year), i64::from(month) - 3),
+            month => (i64::from(self.year) - 1, i64::from(month) + 9),
+        };
+        let leap_days = year / 4 - year / 100 + year / 400;
+        let days = 365 * year + leap_days + (153 * month + 2) / 5 + i64::from(self.day) - 1 - 719_468;
+        days.checked_mul(86_400_000_000_000)?.checked_add_unsigned(self.second_of_day_ns)
+    }
 }
 
 /// A field that is neither empty nor what it should be, under a right checksum.
@@ -60,6 +88,7 @@ fn parse_fields(fields: &str) -> Result<Rmc, BadField> {
         speed_knots: number(knots)?.map(|knots| within(knots, MAX_KNOTS)).transpose()?,
         position: position(angle(lat, 2, 90.0)?, ns, angle(lon, 3, 180.0)?, ew)?,
         course: number(course)?.map(|course| within(course, 360.0)).transpose()?,
+        time: time_of_day(time),
         utc: utc(time, date),
     })
 }
@@ -104,21 +133,25 @@ pub(super) fn position(lat: Option<f64>, ns: &str, lon: Option<f64>, ew: &str) -
     Ok(Some((lat * sign(ns, "N", "S")?, lon * sign(ew, "E", "W")?)))
 }
 
-/// `hhmmss[.s]` and `ddmmyy`. A receiver without a fix sends either empty or wrong, so that neither makes the sentence
-/// bad.
-fn utc(time: &str, date: &str) -> Option<NmeaUtc> {
-    let two = |text: &str, at: usize| number(text.get(at..at + 2)?).ok()?.map(|value| value as u64);
+fn two(text: &str, at: usize) -> Option<u64> {
+    number(text.get(at..at + 2)?).ok()?.map(|value| value as u64)
+}
+
+/// `hhmmss[.s]`, ns since midnight. A receiver without a fix sends it empty or wrong, so that it never makes a sentence bad.
+pub(super) fn time_of_day(time: &str) -> Option<u64> {
     let (hour, minute) = (two(time, 0)?, two(time, 2)?);
     let second = number(time.get(4..)?).ok()??;
+    let real = hour < 24 && minute < 60 && second < 61.0;
+    real.then(|| (hour * 3600 + minute * 60) * 1_000_000_000 + (second * 1e9).round() as u64)
+}
+
+/// The same with `ddmmyy`, which may be empty or wrong, too.
+fn utc(time: &str, date: &str) -> Option<NmeaUtc> {
+    let second_of_day_ns = time_of_day(time)?;
     let (day, month, year) = (two(date, 0)?, two(date, 2)?, two(date, 4)?);
-    let real = hour < 24 && minute < 60 && second < 61.0 && (1..=12).contains(&month) && date.len() == 6;
-    if !real || !(1..=31).contains(&day) {
+    if date.len() != 6 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    Some(NmeaUtc {
-        year: if year < 80 { 2000 + year } else { 1900 + year } as u16,
-        month: month as u8,
-        day: day as u8,
-        second_of_day_ns: (hour * 3600 + minute * 60) * 1_000_000_000 + (second * 1e9).round() as u64,
-    })
+    let year = if year < 80 { 2000 + year } else { 1900 + year } as u16;
+    Some(NmeaUtc { year, month: month as u8, day: day as u8, second_of_day_ns })
 }

@@ -113,7 +113,7 @@ impl Ubx {
         }
     }
 
-    /// UTC of the newest solution whose date and time the receiver holds to be valid and fully resolved, and the boot time
+    /// UTC of the newest solution with a fix whose date and time the receiver holds to be valid and fully resolved, and the boot time
     /// it stands for.
     pub fn last_utc(&self) -> Option<(BootNs, NmeaUtc)> {
         self.utc
@@ -122,7 +122,8 @@ impl Ubx {
     fn heed(&mut self, at: BootNs, pvt: &Pvt, out: &mut Vec<Reading>) {
         self.heard = Some(at);
         let t = self.stamp(at);
-        if let Some(utc) = pvt.utc {
+        // Without a fix it is the time of the receiver's own clock.
+        if let Some(utc) = pvt.utc.filter(|_| pvt.fix) {
             self.utc = Some((t, utc));
         }
         let accuracy = f64::from(pvt.speed_accuracy_mm) * MILLI;
@@ -145,16 +146,15 @@ impl Ubx {
         out.push(reading(1, t, latitude, horizontal));
         let narrowing = latitude.to_radians().cos().max(0.01);
         out.push(reading(2, t, f64::from(pvt.longitude) * 1e-7, horizontal / narrowing));
-        if speed >= COURSE_FROM {
-            // The angle a sideways speed of that size makes.
-            let course = (f64::from(pvt.course) * 1e-5).rem_euclid(360.0);
-            out.push(reading(3, t, course, (accuracy / speed).atan().to_degrees()));
-        }
+        let none = |channel| Reading { channel, t, value: Err(NoData::NotAvailable) };
+        // The angle a sideways speed of that size makes.
+        let course = (f64::from(pvt.course) * 1e-5).rem_euclid(360.0);
+        let sideways = (accuracy / speed).atan().to_degrees();
+        out.push(if speed >= COURSE_FROM { reading(3, t, course, sideways) } else { none(3) });
         // A 2D fix has no height of its own.
-        if pvt.has_height {
-            let vertical = f64::from(pvt.vertical_accuracy_mm) * MILLI;
-            out.push(reading(4, t, f64::from(pvt.altitude_mm) * MILLI, vertical));
-        }
+        let vertical = f64::from(pvt.vertical_accuracy_mm) * MILLI;
+        let altitude = f64::from(pvt.altitude_mm) * MILLI;
+        out.push(if pvt.has_height { reading(4, t, altitude, vertical) } else { none(4) });
     }
 
     fn say_nothing(&mut self, t: BootNs, reason: NoData, out: &mut Vec<Reading>) {
@@ -196,6 +196,10 @@ impl Sensor for Ubx {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    fn utc(&self) -> Option<(BootNs, i64)> {
+        self.utc.and_then(|(t, utc)| Some((t, utc.unix_ns()?)))
     }
 
     fn trouble(&self) -> Option<String> {

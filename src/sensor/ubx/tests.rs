@@ -89,7 +89,13 @@ fn position_course_and_altitude_come_beside_the_speed() {
     let wanted = [13.889, 41.574_970_2, -93.750_558_6, 350.0, -12.345];
     assert!(values.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-9) && values.len() == 5, "{values:?}");
     let flat = changed(|p| p[20] = 2);
-    assert_eq!(hear(&mut every(), 1, &flat).len(), 4, "a 2D fix has no height");
+    assert_eq!(hear(&mut every(), 1, &flat)[4].value, Err(NoData::NotAvailable), "a 2D fix has no height");
+    let standing = changed(|p| p[60..64].copy_from_slice(&300i32.to_le_bytes()));
+    assert_eq!(
+        hear(&mut every(), 1, &standing)[3].value,
+        Err(NoData::NotAvailable),
+        "a standing one's course is noise"
+    );
     assert_eq!(hear(&mut Ubx::new(Options::default()), 1, &known()).len(), 1);
 }
 
@@ -105,6 +111,7 @@ fn utc_is_told_only_when_date_and_time_are_valid_and_resolved() {
     for valid in 0..7 {
         assert_eq!(utc(&changed(|p| p[11] = valid)), None, "{valid}");
     }
+    assert_eq!(utc(&changed(|p| p[21] = 0)), None, "a receiver without a fix tells its own clock");
     let early = utc(&changed(|p| p[16..20].copy_from_slice(&(-1i32).to_le_bytes()))).unwrap().1;
     assert_eq!(early.second_of_day_ns, 43_199_999_999_999);
     assert_eq!(utc(&changed(|p| p[6] = 13)), None);
