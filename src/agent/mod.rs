@@ -14,6 +14,7 @@
 //! goodbye. What was not confirmed by then waits on the disk.
 
 mod backoff;
+mod can;
 mod direct;
 mod drivers;
 mod local;

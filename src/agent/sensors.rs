@@ -12,19 +12,20 @@ use tracing::warn;
 
 use super::{
     AgentError,
+    can::can,
     drivers::{self, Origin, Wiring},
     memories::KEEP_EVERY,
-    sources::{Outlet, Ticks, count_channels, run_async, spawn_blocking},
+    sources::{Counts, Outlet, Ticks, count_channels, run_async, spawn_blocking},
 };
 use crate::{
-    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, ShaftWish, raise_priority},
+    board::{BoardError, Doors, EdgePort, EdgeWish, LineSettings, ShaftWish, raise_priority},
     clock::BootNs,
     config::{self, Config, Sensor as Configured},
     recorder::{
         Source,
         fusion::{Fusion, Input, Options},
     },
-    sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus, shaft::LookSensor},
+    sensor::{ByteSensor, Counters, EdgeSensor, Sensor as _, StampSource, modbus, shaft::LookSensor},
 };
 
 /// Edges taken from the kernel at once; its own buffer holds at least as many.
@@ -34,7 +35,7 @@ const EDGES: usize = 1024;
 const BYTES: usize = 1024;
 
 /// How often a sensor that speaks by itself is looked after: silence is noticed this much late at most.
-const LOOK_AFTER: Duration = Duration::from_millis(100);
+pub(super) const LOOK_AFTER: Duration = Duration::from_millis(100);
 
 /// How long the threads have to notice a stop. They look every tenth of a second; one that hangs in a driver beyond this
 /// is left behind, because the records of the others have to reach the disk.
@@ -67,9 +68,7 @@ impl Sensors {
     pub fn sources(&self) -> Vec<Source> {
         let source = |sensor: &Configured| {
             let mut channels = Wiring::of(sensor, Origin::Live).channels();
-            if drivers::counts(sensor) {
-                channels.extend(count_channels());
-            }
+            channels.extend(count_channels(drivers::counts(sensor)));
             Source { name: sensor.name.clone(), channels, calibration: 0 }
         };
         let mut sources: Vec<Source> = self.configured.iter().map(source).collect();
@@ -93,10 +92,11 @@ impl Sensors {
         Some(Fusion::new(Options { name, inputs, hold, back_after }))
     }
 
-    /// The first of the channels in which the counts of sensor `index` are told, where they are.
-    pub(super) fn counts_from(&self, index: usize) -> Option<usize> {
-        let sensor = self.configured.get(index).filter(|sensor| drivers::counts(sensor))?;
-        Some(Wiring::of(sensor, Origin::Live).channels().len())
+    /// The channels in which the counts of sensor `index` are told, where they are.
+    pub(super) fn counts_from(&self, index: usize) -> Option<Counts> {
+        let sensor = self.configured.get(index)?;
+        let told = drivers::counts(sensor);
+        (!told.is_empty()).then(|| Counts { first: Wiring::of(sensor, Origin::Live).channels().len(), told })
     }
 
     /// Starts each, `outlets` in the same order. Within a tokio runtime.
@@ -233,32 +233,6 @@ impl Audit {
         self.suspected += more;
         more
     }
-}
-
-/// Reads a CAN interface until it fails or the agent stops; asks what has to be asked.
-fn can(
-    outlet: &Outlet,
-    doors: &Doors,
-    (interface, filters): (&str, &[CanFilter]),
-    report: Duration,
-    sensor: &mut (dyn FrameSensor + Send),
-) -> Result<(), BoardError> {
-    let mut port = doors.can(interface, filters)?;
-    let mut ticks = Ticks::new(report.min(LOOK_AFTER), outlet.now());
-    let mut readings = Vec::new();
-    while !outlet.stopping() {
-        while let Some(frame) = sensor.ask(outlet.now()) {
-            port.send(&frame)?;
-        }
-        if let Some(frame) = port.next(ticks.wait_until(outlet.now(), sensor.wakes()))? {
-            sensor.on_frame(&frame, &mut readings);
-        }
-        if ticks.due(outlet.now()) {
-            sensor.tick(outlet.now(), &mut readings);
-        }
-        outlet.hand_on(sensor, port.dropped(), &mut readings);
-    }
-    Ok(())
 }
 
 /// Looks at a chip on I2C or SPI until its bus fails or the agent stops.

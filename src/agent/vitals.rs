@@ -80,14 +80,15 @@ impl Reporter {
     fn sensors(&mut self) -> Vec<SensorHealth> {
         let troubles = self.troubles.borrow_and_update();
         let of = |(index, name): (usize, &String)| {
-            let counters = self.counters.get(index);
-            let counters =
-                counters.map(|c| c.lock().unwrap_or_else(PoisonError::into_inner).total()).unwrap_or_default();
+            let tally = self.counters.get(index).map(|tally| tally.lock().unwrap_or_else(PoisonError::into_inner));
+            let counters = tally.as_ref().map(|tally| tally.total()).unwrap_or_default();
+            // One that has values can have something to explain too: why they are degraded.
+            let words = tally.and_then(|tally| tally.words.clone()).unwrap_or_default();
             let trouble = troubles.get(index).and_then(Option::as_ref);
             SensorHealth {
                 name: name.clone(),
                 trouble: trouble.map(|trouble| trouble.reason),
-                detail: trouble.map(|trouble| trouble.detail.clone()).unwrap_or_default(),
+                detail: trouble.map_or(words, |trouble| trouble.detail.clone()),
                 inputs: counters.inputs,
                 lost: counters.lost,
                 rejected: counters.rejected,
