@@ -244,17 +244,27 @@ fn shaft(
     sensor: &mut (dyn LookSensor + Send),
 ) -> Result<(), BoardError> {
     let mut port = doors.shaft(wish)?;
+    outlet.remind(sensor);
     let mut ticks = Ticks::new(report, outlet.now());
+    let mut keep = Ticks::new(KEEP_EVERY, outlet.now());
     let mut readings = Vec::new();
     while !outlet.stopping() {
-        if let Some(look) = port.next(ticks.wait(outlet.now()))? {
-            sensor.on_look(&look, &mut readings);
+        match port.next(ticks.wait(outlet.now())) {
+            Ok(Some(look)) => sensor.on_look(&look, &mut readings),
+            Ok(None) => {}
+            Err(failed) => {
+                // The next session begins anew, and goes on from here.
+                outlet.hand_on_rest(sensor, true);
+                return Err(failed);
+            }
         }
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
+            outlet.hand_on(sensor, 0, &mut readings);
+            outlet.hand_on_rest(sensor, keep.due(outlet.now()));
         }
-        outlet.hand_on(sensor, 0, &mut readings);
     }
+    outlet.hand_on_rest(sensor, true);
     Ok(())
 }
 

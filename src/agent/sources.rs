@@ -232,8 +232,10 @@ impl Outlet {
             Err(cause) => format!("what it had kept cannot be read: {cause}"),
         };
         warn!(sensor = %self.name, "{told}; it begins anew");
-        let notice =
-            Notice { kind: EventKind::Calibration, detail: format!("{told}; odometer and tooth table begin anew") };
+        let notice = Notice {
+            kind: EventKind::Calibration,
+            detail: format!("{told}; the odometer and what was learned begin anew"),
+        };
         let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Notice(notice) });
     }
 

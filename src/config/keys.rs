@@ -216,6 +216,7 @@ pub(super) const AS5600: &[&str] = &[
     "reversed",
     "report",
     "rotational-speed",
+    "distance",
     "angle",
     "direction",
 ];
@@ -233,6 +234,7 @@ pub(super) const AS5048A: &[&str] = &[
     "reversed",
     "report",
     "rotational-speed",
+    "distance",
     "angle",
     "direction",
 ];
@@ -251,6 +253,7 @@ pub(super) const LS7366R: &[&str] = &[
     "reversed",
     "report",
     "rotational-speed",
+    "distance",
     "direction",
 ];
 
