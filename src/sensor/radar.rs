@@ -96,10 +96,15 @@ struct Line<'a> {
     #[serde(borrow)]
     speed: Option<Number<'a>>,
     #[serde(borrow)]
-    direction: Option<Cow<'a, str>>,
+    direction: Option<Word<'a>>,
     #[serde(borrow)]
-    unit: Option<Cow<'a, str>>,
+    unit: Option<Word<'a>>,
 }
+
+/// Borrowed from the line. Serde borrows through a type of its own, not through an `Option<Cow>`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -187,8 +192,8 @@ fn parse(text: &str, unit: Unit) -> Option<Told> {
             Number::Plain(number) => number,
             Number::Quoted(text) => number(&text)?,
         };
-        let factor = said.unit.map_or(Some(unit.factor), |word| factor(&word))?;
-        let away = said.direction.is_some_and(|word| word == "outbound");
+        let factor = said.unit.map_or(Some(unit.factor), |word| factor(&word.0))?;
+        let away = said.direction.is_some_and(|word| word.0 == "outbound");
         let speed = if away { -number.abs() } else { number };
         return Some(Told::Speed(speed * factor));
     }
