@@ -3,73 +3,11 @@
 mod agent;
 mod broker;
 
-use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    os::{
-        fd::AsRawFd,
-        unix::fs::{OpenOptionsExt, symlink},
-    },
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{os::unix::fs::symlink, path::Path, time::Duration};
 
-use agent::{Home, output, text};
+use agent::{Home, adapter::Adapter, output, text};
 use broker::{Broker, Hub, HubState, installed};
-use speedwell::board::simulated::rmc;
 use speedwell_wire::{EventKind, NoData, Record, block, message::SensorHealth};
-
-/// A pair of pseudo terminals as a serial adapter: a receiver speaks at the far end until it is unplugged.
-struct Adapter {
-    device: PathBuf,
-    pulled: Arc<AtomicBool>,
-    receiver: Option<JoinHandle<()>>,
-}
-
-impl Adapter {
-    /// Plugs one in; it speaks at 5 Hz.
-    fn plug_in() -> Self {
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let far = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/ptmx").unwrap();
-        let (mut unlock, mut number): (libc::c_int, libc::c_int) = (0, 0);
-        // SAFETY: both calls are given an open pty master and a place of the size they read or write.
-        let done = unsafe {
-            [
-                libc::ioctl(far.as_raw_fd(), libc::TIOCSPTLCK, &raw mut unlock),
-                libc::ioctl(far.as_raw_fd(), libc::TIOCGPTN, &raw mut number),
-            ]
-        };
-        assert_eq!(done, [0, 0], "{}", io::Error::last_os_error());
-        let pulled = Arc::new(AtomicBool::new(false));
-        let receiver = std::thread::spawn({
-            let pulled = pulled.clone();
-            move || speak(far, &pulled)
-        });
-        Adapter { device: format!("/dev/pts/{number}").into(), pulled, receiver: Some(receiver) }
-    }
-
-    /// Pulls it out: the line hangs up.
-    fn pull(mut self) {
-        self.pulled.store(true, Ordering::Relaxed);
-        self.receiver.take().unwrap().join().unwrap();
-    }
-}
-
-fn speak(mut far: File, pulled: &AtomicBool) {
-    let mut heard = [0; 256];
-    while !pulled.load(Ordering::Relaxed) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i128;
-        // Nobody may listen yet: then the line is full, or echoes.
-        let _ = far.write(rmc(now, 52.5, 13.25, 12.5, 90.0).as_bytes());
-        let _ = io::Read::read(&mut far, &mut heard);
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
 
 /// A wheel on a chip that is not there, a CAN interface that is not there, and a receiver at `port`.
 fn sensors(port: &Path) -> String {

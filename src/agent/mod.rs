@@ -99,7 +99,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (sources, fusion) = (sensors.sources(), sensors.fusion());
     let (said_in, said) = mpsc::channel(sources::CHANNEL);
     let (stop, shed, lost) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::new(AtomicU64::new(0)));
-    let counters: Vec<_> = config.sensors.iter().map(|_| Arc::new(Mutex::default())).collect();
+    // One a source: the fused speed has words too, and counts nothing.
+    let counters: Vec<_> = sources.iter().map(|_| Arc::new(Mutex::default())).collect();
     let outlets = config.sensors.iter().enumerate().map(|(index, sensor)| Outlet {
         sensor: index,
         name: sensor.name.as_str().into(),
@@ -149,6 +150,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let recording = Recording {
         recorder,
         fusion: fusion.map(|fusion| (config.sensors.len(), fusion)),
+        fused: counters.get(config.sensors.len()).cloned(),
         spool: spool.clone(),
         clock: clock.clone(),
         said,
@@ -183,7 +185,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         observer: observer.clone(),
         known: known.clone(),
         lost,
-        names: config.sensors.iter().map(|sensor| sensor.name.clone()).collect(),
+        names: sources.iter().map(|source| source.name.clone()).collect(),
         counters,
         troubles,
         health: health_in,

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     memories::MemoryFile,
-    sources::{Said, What},
+    sources::{Said, Tally, What},
 };
 use crate::{
     clock::{BootNs, Clock},
@@ -58,6 +58,8 @@ pub(super) struct Recording {
     pub(super) recorder: Recorder,
     /// One speed out of several, and its number as a sensor.
     pub(super) fusion: Option<(usize, Fusion)>,
+    /// Where the status finds who gives the fused speed.
+    pub(super) fused: Option<Arc<Mutex<Tally>>>,
     pub(super) spool: Spool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) said: mpsc::Receiver<Said>,
@@ -169,6 +171,11 @@ impl Recording {
         let now = self.clock.now();
         self.note_losses(now);
         self.fuse(now, |fusion, out, notices| fusion.tick(now, out, notices));
+        if let (Some((_, fusion)), Some(fused)) = (&self.fusion, &self.fused)
+            && let Ok(mut tally) = fused.lock()
+        {
+            tally.words = fusion.stands_in().map(|name| format!("comes from {name}"));
+        }
         let records = self.recorder.due(now, false);
         self.keep(records).await;
         self.live.send_replace(Some(self.recorder.live(now)));

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
+pub mod adapter;
+
 use std::{
     fs::{self, File},
     os::unix::process::ExitStatusExt,

@@ -33,8 +33,11 @@ pub(crate) struct Fed {
     /// What is fed, one at a time.
     pub(crate) name: &'static str,
     /// Feeds number `k` of them.
-    pub(crate) feed: Box<dyn FnMut(u64, &mut Vec<Reading>)>,
+    pub(crate) feed: Feed,
 }
+
+/// Feeds number `k`, and takes what is said.
+type Feed = Box<dyn FnMut(u64, &mut Vec<Reading>)>;
 
 /// Every report, so that every input is made a reading of.
 const REPORT: Duration = Duration::from_micros(1);
