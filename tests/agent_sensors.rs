@@ -3,7 +3,7 @@
 mod agent;
 mod broker;
 
-use std::{os::unix::fs::symlink, path::Path, time::Duration};
+use std::{os::unix::fs::symlink, path::Path};
 
 use agent::{Home, adapter::Adapter, output, text};
 use broker::{Broker, Hub, HubState, installed};

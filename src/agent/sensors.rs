@@ -190,7 +190,11 @@ fn pulses(
     let (mut edges, mut readings) = (Vec::with_capacity(EDGES), Vec::new());
     while !outlet.stopping() {
         edges.clear();
-        port.next_batch(ticks.wait(outlet.now()), &mut edges)?;
+        if let Err(failed) = port.next_batch(ticks.wait(outlet.now()), &mut edges) {
+            // The next session begins anew, and goes on from here.
+            outlet.hand_on_rest(sensor, true);
+            return Err(failed);
+        }
         edges.iter().for_each(|edge| sensor.on_edge(edge));
         audit.delivered += edges.len() as u64;
         if ticks.due(outlet.now()) {
