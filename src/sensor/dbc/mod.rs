@@ -7,6 +7,8 @@
 //! [`STUCK_FRAMES`] frames makes the value stale.
 
 mod file;
+#[cfg(test)]
+mod vectors;
 
 use std::{sync::Arc, time::Duration};
 
