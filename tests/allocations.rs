@@ -1,5 +1,5 @@
-//! The path of an edge asks for no memory, and a wheel takes no more than it promises. A test of its own, because the
-//! allocator is the whole process's.
+//! The path of an edge, a frame, a sentence and a look asks for no memory, and a wheel takes no more than it promises. A
+//! test of its own, because the allocator is the whole process's.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -11,6 +11,8 @@ use speedwell::{
     estimator::{Wheel, WheelOptions},
     sensor::{Edge, EdgeKind, Reading, Sensor, hall::Edges},
 };
+
+mod sensor_inputs;
 
 /// Counts what this thread asks of the system's allocator.
 struct Counting;
@@ -104,6 +106,27 @@ fn edges_and_ticks_ask_for_no_memory() {
         // The counter sees what is asked for.
         assert!(wheel.memory().is_some_and(|memory| memory.len() >= kept.len()));
         assert!(asked() > before);
+    }
+}
+
+#[test]
+fn frames_sentences_and_looks_ask_for_no_memory() {
+    for mut fed in sensor_inputs::all() {
+        let mut out: Vec<Reading> = Vec::with_capacity(64);
+        let mut said = 0;
+        let mut run = |from: u64, to: u64| {
+            for k in from..to {
+                (fed.feed)(k, &mut out);
+                said += out.iter().filter(|reading| reading.value.is_ok()).count();
+                out.clear();
+            }
+        };
+        // The first input may make a sensor ready for all the others.
+        run(0, 100);
+        let before = asked();
+        run(100, 2100);
+        assert_eq!(asked(), before, "{}", fed.name);
+        assert!(said > 50, "{}: {said}", fed.name);
     }
 }
 

@@ -44,6 +44,30 @@ fn every_example_loads_without_a_complaint_or_a_doubt() {
     assert!(gateways >= 5, "smallest, truck, car, simulated and reference are {gateways}");
 }
 
+/// What stands between "```toml" and "```".
+fn blocks(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next())
+}
+
+#[test]
+fn every_sensor_in_the_documents_of_buses_loads() {
+    let head = "[gateway]\nid = \"t\"\nboard = \"rpi-4b\"\n[broker]\nurl = \"mqtt://localhost\"\n";
+    let mut loaded = 0;
+    for name in ["buses.md", "can.md"] {
+        let text = fs::read_to_string(directory("docs").join(name)).expect("it is there");
+        // A block that goes on from the one before is no sensor of its own; the DBC file is that of the examples.
+        for block in blocks(&text).filter(|block| block.starts_with("[[sensor]]")) {
+            let block = block.replace("vehicle.dbc", "example.dbc");
+            let place = directory("config").join(name);
+            let config = Config::parse(&place, &format!("{head}{block}"), &Catalog::built_in());
+            let config = config.unwrap_or_else(|complaints| panic!("{name}: {complaints}"));
+            assert!(config.warnings.is_empty(), "{name}: {:?}", config.warnings);
+            loaded += config.sensors.len();
+        }
+    }
+    assert!(loaded >= 8, "{loaded} sensors");
+}
+
 #[test]
 fn the_examples_of_the_serial_guide_load_without_a_complaint_or_a_doubt_one_of_each_kind() {
     let guide = fs::read_to_string(directory("docs/serial.md")).expect("it is there");

@@ -24,6 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
         reversed: first & 0x80 != 0,
         report: std::time::Duration::from_millis(100),
         rotational_speed: true,
+        distance: true,
         angle: true,
         direction: true,
     });

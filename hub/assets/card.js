@@ -1,13 +1,15 @@
 // One channel: number, uncertainty, quality, age and the last minute.
 
 import uPlot from "/assets/uplot.js";
-import { QUALITY, QUANTITY, REASON, ago, number, scale, uncertainty } from "/assets/words.js";
+import { COUNTS, QUALITY, QUANTITY, REASON, ago, number, scale, uncertainty } from "/assets/words.js";
 
 const WINDOW_S = 60;
 // Live values come once a second; a hole wider than this is shown as a hole.
 const GAP_S = 2.5;
 // A value older than this is no longer "now".
 const LATE_MS = 5000;
+// A count that has grown stands out for so long.
+const GREW_MS = 60000;
 export const PLOTTED = ["speed", "rotational-speed"];
 
 function element(name, className, parent) {
@@ -38,6 +40,8 @@ export class Card {
     this.uncertainty = element("span", "uncertainty", this.reading);
     this.reason = element("span", "reason", this.reading);
     this.age = element("p", "age", this.root);
+    this.counts = new Map(); // quantity -> {value, grew: when it last did, at}
+    this.counted = element("p", "counts", this.root);
     if (this.major) {
       this.plotAt = element("div", "plot", this.root);
       this.plotAt.setAttribute("role", "img");
@@ -51,6 +55,19 @@ export class Card {
     if (measured !== null && this.major) this.keep(measured / 1000, channel.value);
     this.channel = channel;
     this.measured = measured;
+  }
+
+  /** A new state of a channel that counts what became of this sensor's input. */
+  count(channel, received) {
+    if (channel.value === null) return;
+    const old = this.counts.get(channel.quantity);
+    // A count that is smaller than it was began anew with its agent.
+    const grew = old && channel.value > old.value ? received : old?.grew;
+    if (!old) {
+      const at = element("span", "", this.counted);
+      at.dataset.count = channel.quantity;
+      this.counts.set(channel.quantity, { value: channel.value, grew, at });
+    } else Object.assign(old, { value: channel.value, grew });
   }
 
   keep(t, value) {
@@ -90,6 +107,10 @@ export class Card {
     this.quality.textContent = has ? QUALITY[channel.quality] : "No value";
     const old = this.measured === null ? null : Math.max(0, now - this.measured);
     this.age.textContent = old === null ? "time not known" : has ? `measured ${ago(old)}` : `so since ${ago(old)}`;
+    for (const [quantity, { value, grew, at }] of this.counts) {
+      at.textContent = `${COUNTS[quantity]} ${number(value, 0)}`;
+      at.classList.toggle("grew", grew !== undefined && now - grew < GREW_MS);
+    }
     this.root.classList.toggle("late", old === null || (has && old > LATE_MS));
   }
 

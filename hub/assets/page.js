@@ -2,7 +2,7 @@
 
 import { Card, PLOTTED } from "/assets/card.js";
 import { follow } from "/assets/feed.js";
-import { CONNECTION, ago } from "/assets/words.js";
+import { CONNECTION, COUNTS, ago } from "/assets/words.js";
 
 const FEED = { connecting: "Connecting to the hub", connected: "Connected to the hub", lost: "Hub not reachable, trying again" };
 const NUMBERS_EVERY_MS = 200;
@@ -41,9 +41,13 @@ class Section {
     this.gateway = gateway;
     this.received = received;
     this.state.dataset.connection = this.root.dataset.connection = gateway.connection;
-    // Speeds first, then the rest by name.
-    const first = (c) => (c.quantity === "speed" ? "0" : c.quantity === "rotational-speed" ? "1" : "2") + c.sensor + c.quantity;
+    // Speeds first, then the rest by name, then the counts, which stand on a card of their sensor.
+    const rank = (c) => (c.quantity === "speed" ? "0" : c.quantity === "rotational-speed" ? "1" : c.quantity in COUNTS ? "3" : "2");
+    const order = Object.keys(COUNTS);
+    const first = (c) => rank(c) + c.sensor + (c.quantity in COUNTS ? order.indexOf(c.quantity) : c.quantity);
     for (const channel of [...gateway.channels].sort((a, b) => (first(a) < first(b) ? -1 : 1))) {
+      const of = channel.quantity in COUNTS && [...this.cards.values()].find((card) => card.channel.sensor === channel.sensor);
+      if (of) { of.count(channel, received); continue; }
       const key = channel.sensor + "/" + channel.quantity;
       const place = PLOTTED.includes(channel.quantity) ? this.major : this.rest;
       if (!this.cards.has(key)) this.cards.set(key, new Card(this.id, channel, place));

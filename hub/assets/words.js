@@ -27,6 +27,9 @@ export const QUANTITY = {
   "rejected": "refused",
 };
 
+/** Channels that count what became of a sensor's input: no measurements, and shown as the sensor's quality, in this order. */
+export const COUNTS = { "lost": "lost", "suspected": "suspected lost", "repaired": "put back", "rejected": "refused" };
+
 const DIGITS = { "m/s": 2, "km/h": 1, "rpm": 0, "m": 1, "deg": 5, "m/s2": 2, "1": 0 };
 const SHOWN = { "deg": "°", "m/s2": "m/s²", "1": "" };
 const KMH = 3.6;

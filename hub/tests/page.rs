@@ -114,6 +114,11 @@ fn card(sensor: &str, quantity: &str) -> String {
 }
 
 async fn say(gateway: &TestGateway, speed: f64, now_ns: u64) {
+    say_counting(gateway, speed, 17.0, now_ns).await;
+}
+
+async fn say_counting(gateway: &TestGateway, speed: f64, refused: f64, now_ns: u64) {
+    let count = |count| Ok((count, 0.0, Quality::Good));
     let values = [
         (1, Ok((speed, 0.018, Quality::Good))),
         (2, Ok((0.0, 0.0, Quality::Stopped))),
@@ -122,6 +127,9 @@ async fn say(gateway: &TestGateway, speed: f64, now_ns: u64) {
         (5, Ok((48.13743, 0.00002, Quality::Good))),
         (6, Ok((271.4, 0.8, Quality::Estimated))),
         (7, Ok((18_234.5, 0.6, Quality::Good))),
+        (8, count(0.0)),
+        (9, count(3.0)),
+        (10, count(refused)),
     ];
     gateway.publish(gateway.topics.live(), false, frame::encode(&live(&values, now_ns))).await;
 }
@@ -174,6 +182,31 @@ async fn a_person_reads_the_speed_that_was_published_zero_as_zero_and_silence_as
     browser.sees("document.querySelector('[data-gateway=truck-7]').dataset.connection === 'offline'").await;
     rig.stop().await;
     browser.sees("document.getElementById('feed').dataset.feed !== 'connected'").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_counted_stands_small_on_the_sensors_card_and_bold_when_it_grows() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&live_manifest()).await;
+    gateway.publish(gateway.topics.status(), true, status("truck-7", true)).await;
+    browser.open(rig.hub().http, 1280, 900).await;
+    browser.sees("document.getElementById('feed').dataset.feed === 'connected'").await;
+    say(&gateway, 20.0, 1_000_000_000).await;
+    let front = card("front-wheel", "speed");
+    let counts = format!("[...{front}?.querySelectorAll('.counts span') ?? []]");
+    browser.sees(&format!("{counts}.map((c) => c.textContent).join() === 'lost 0,put back 3,refused 17'")).await;
+    browser.sees(&format!("!{counts}.some((c) => c.classList.contains('grew'))")).await;
+    browser.sees(&format!("{} === null", card("front-wheel", "rejected"))).await;
+    say_counting(&gateway, 20.0, 29.0, 2_000_000_000).await;
+    let grew = format!("{counts}.filter((c) => c.classList.contains('grew')).map((c) => c.textContent).join()");
+    browser.sees(&format!("{grew} === 'refused 29'")).await;
+    let weight = |count| format!("getComputedStyle({front}.querySelector('[data-count={count}]')).fontWeight");
+    browser.sees(&format!("{} === '700' && {} === '400'", weight("rejected"), weight("lost"))).await;
+    browser.picture("page-counts").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

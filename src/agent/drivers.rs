@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use speedwell_wire::Quantity;
+
 use crate::{
     board::{CanFilter, EdgeWish, LineSettings, ShaftWish},
     config::{Sensor, SensorKind},
@@ -81,6 +83,8 @@ impl Wiring {
                     (true, false) => CanFilter::extended(message.id, 0x1FFF_FFFF),
                     (true, true) => CanFilter::extended(message.id, 0x03FF_FF00),
                 };
+                // Which kind of frame carries a message a DBC file seldom says; its identifier is the same.
+                let filter = filter.with_fd();
                 let make = move || -> Box<dyn FrameSensor + Send> { Box::new(Dbc::new(options.clone())) };
                 Wiring::Can { interface: dbc.interface.clone(), filters: vec![filter], make: Box::new(make) }
             }
@@ -132,9 +136,17 @@ impl Wiring {
     }
 }
 
-/// Whether a sensor's counts are told as channels beside its own.
-pub(super) fn counts(sensor: &Sensor) -> bool {
-    matches!(&sensor.kind, SensorKind::Hall(hall) if hall.counters)
+/// The counts of a sensor that are told as channels beside its own.
+pub(super) fn counts(sensor: &Sensor) -> &'static [Quantity] {
+    use Quantity::{Lost, Rejected, Repaired, Suspected};
+    match &sensor.kind {
+        SensorKind::Hall(hall) if hall.counters => &[Lost, Suspected, Repaired, Rejected],
+        // What the kernel dropped is known to the frame; what the controller threw away is not. None is put back.
+        SensorKind::J1939(_) | SensorKind::Obd2(_) | SensorKind::Dbc(_) | SensorKind::CanOpen(_) => {
+            &[Lost, Suspected, Rejected]
+        }
+        _ => &[],
+    }
 }
 
 /// Whether a sensor is a receiver that is to vouch for UTC.

@@ -14,6 +14,7 @@
 //! goodbye. What was not confirmed by then waits on the disk.
 
 mod backoff;
+mod can;
 mod direct;
 mod drivers;
 mod local;
@@ -138,11 +139,13 @@ pub async fn run(config: Config, mut reloads: Reloads, shutdown: impl Future<Out
     let (others_in, others) = mpsc::channel(OTHERS);
     let (changes, changes_out) = mpsc::channel(1);
     let (sensors_closed, closed) = oneshot::channel();
+    let fused = recording::Fused::default();
 
     let recording = Recording {
         recorder,
         places: recording::places(&members),
         fusion: fusion.map(Fusion::new),
+        fused: fused.clone(),
         spool: spool.clone(),
         clock: clock.clone(),
         said,
@@ -177,6 +180,7 @@ pub async fn run(config: Config, mut reloads: Reloads, shutdown: impl Future<Out
         known: known.clone(),
         lost,
         members: members_out,
+        fused,
         troubles,
         health: health_in,
         systemd: Systemd::from_env(),

@@ -472,6 +472,10 @@ fn can(
             tape.write(|out| out.frame(interface, &frame))?;
             sensors.iter_mut().for_each(|sensor| sensor.on_frame(&frame, &mut unused));
         }
+        // What the bus says of itself belongs to a fault that is brought to the desk.
+        if let Some((t, error)) = port.take_error() {
+            tape.write(|out| out.error_frame(interface, t, &error))?;
+        }
         unused.clear();
         tape.dropped = port.dropped();
         tape.turn()?;

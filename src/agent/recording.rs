@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -59,6 +59,9 @@ impl Pace {
 /// What is wrong with each sensor, by its name.
 pub(super) type Troubles = Vec<(String, Option<Trouble>)>;
 
+/// The fused speed's name where there is one, and in words who gives it while that is not the first.
+pub(super) type Fused = Arc<Mutex<Option<(String, String)>>>;
+
 /// The number by which the fused speed is spoken of.
 const FUSED: usize = usize::MAX;
 
@@ -81,6 +84,8 @@ pub(super) struct Recording {
     pub(super) places: BTreeMap<usize, usize>,
     /// One speed out of several.
     pub(super) fusion: Option<Fusion>,
+    /// Where the status finds it.
+    pub(super) fused: Fused,
     /// Where sensors keep their memories.
     pub(super) state_directory: PathBuf,
     pub(super) spool: Spool,
@@ -253,6 +258,10 @@ impl Recording {
         let now = self.clock.now();
         self.note_losses(now);
         self.fuse(now, |fusion, out, notices| fusion.tick(now, out, notices));
+        if let Ok(mut fused) = self.fused.lock() {
+            let words = |fusion: &Fusion| fusion.stands_in().map(|name| format!("comes from {name}"));
+            *fused = self.fusion.as_ref().map(|of| (of.options().name.clone(), words(of).unwrap_or_default()));
+        }
         let records = self.recorder.due(now, false);
         self.keep(records).await;
         self.live.send_replace(Some(self.recorder.live(now)));

@@ -15,9 +15,12 @@ use speedwell_wire::{NoData, Quantity};
 
 use super::drivers::{Origin, Wiring};
 use crate::{
-    board::recorded::{
-        BadLine, BusFile, Candump, EdgesFile, Input, Item, Recording, RecordingError, SERIAL_HEADER, SerialFile,
-        TimedBytes,
+    board::{
+        CanFilter,
+        recorded::{
+            BadLine, BusFile, Candump, EdgesFile, Input, Item, Recording, RecordingError, SERIAL_HEADER, SerialFile,
+            TimedBytes,
+        },
     },
     clock::BootNs,
     config::{Config, Sensor as Configured},
@@ -342,7 +345,7 @@ struct Player {
 /// A sensor's own code, by what it is fed with.
 enum Driver {
     Edges(Box<dyn EdgeSensor + Send>),
-    Frames(Box<dyn FrameSensor + Send>),
+    Frames { filters: Vec<CanFilter>, sensor: Box<dyn FrameSensor + Send> },
     Bytes(Box<dyn ByteSensor + Send>),
     Looks(Box<dyn LookSensor + Send>),
 }
@@ -351,7 +354,7 @@ impl Driver {
     fn of(sensor: &Configured, origin: Origin) -> Self {
         match Wiring::of(sensor, origin) {
             Wiring::Edges { make, .. } => Driver::Edges(make()),
-            Wiring::Can { make, .. } => Driver::Frames(make()),
+            Wiring::Can { filters, make, .. } => Driver::Frames { filters, sensor: make() },
             Wiring::Serial { make, .. } => Driver::Bytes(make()),
             Wiring::Modbus { slave, .. } => Driver::Bytes(Box::new(modbus::Alone::new(slave))),
             Wiring::Shaft { make, .. } => Driver::Looks(make()),
@@ -361,7 +364,7 @@ impl Driver {
     fn sensor(&self) -> &dyn Sensor {
         match self {
             Driver::Edges(sensor) => sensor.as_ref(),
-            Driver::Frames(sensor) => sensor.as_ref(),
+            Driver::Frames { sensor, .. } => sensor.as_ref(),
             Driver::Bytes(sensor) => sensor.as_ref(),
             Driver::Looks(sensor) => sensor.as_ref(),
         }
@@ -370,7 +373,7 @@ impl Driver {
     fn tick(&mut self, now: BootNs, out: &mut Vec<Reading>) {
         match self {
             Driver::Edges(sensor) => sensor.tick(now, out),
-            Driver::Frames(sensor) => sensor.tick(now, out),
+            Driver::Frames { sensor, .. } => sensor.tick(now, out),
             Driver::Bytes(sensor) => sensor.tick(now, out),
             Driver::Looks(sensor) => sensor.tick(now, out),
         }
@@ -379,7 +382,8 @@ impl Driver {
     fn take(&mut self, item: &Item, out: &mut Vec<Reading>) {
         match (self, &item.input) {
             (Driver::Edges(sensor), Input::Edge(edge)) => sensor.on_edge(edge),
-            (Driver::Frames(sensor), Input::Frame(frame)) => {
+            // As the kernel would let it pass: a CAN FD frame of the same identifier is another frame to most.
+            (Driver::Frames { filters, sensor }, Input::Frame(frame)) if CanFilter::any_matches(filters, frame) => {
                 sensor.on_frame(&TimedFrame { t: item.t, frame: *frame }, out);
             }
             (Driver::Bytes(sensor), Input::Bytes(bytes)) => sensor.on_bytes(item.t, bytes, out),

@@ -6,20 +6,21 @@ use speedwell_wire::Quantity;
 
 use super::{
     AgentError,
+    can::can,
     drivers::{self, Origin, Wiring},
     memories::KEEP_EVERY,
     running::{Member, Worker},
-    sources::{Outlet, Ticks, count_channels, run_async, spawn_blocking},
+    sources::{Counts, Outlet, Ticks, count_channels, run_async, spawn_blocking},
 };
 use crate::{
-    board::{BoardError, CanFilter, Doors, EdgePort, EdgeWish, LineSettings, ShaftWish, raise_priority},
+    board::{BoardError, Doors, EdgePort, EdgeWish, LineSettings, ShaftWish, raise_priority},
     clock::BootNs,
     config::{self, Sensor as Configured},
     recorder::{
         Source,
         fusion::{self, Fusion, Input},
     },
-    sensor::{ByteSensor, Counters, EdgeSensor, FrameSensor, Sensor as _, StampSource, modbus, shaft::LookSensor},
+    sensor::{ByteSensor, Counters, EdgeSensor, Sensor as _, StampSource, modbus, shaft::LookSensor},
 };
 
 /// Edges taken from the kernel at once; its own buffer holds at least as many.
@@ -29,7 +30,7 @@ const EDGES: usize = 1024;
 const BYTES: usize = 1024;
 
 /// How often a sensor that speaks by itself is looked after: silence is noticed this much late at most.
-const LOOK_AFTER: Duration = Duration::from_millis(100);
+pub(super) const LOOK_AFTER: Duration = Duration::from_millis(100);
 
 /// What the recorder has to know of these sensors, and of the speed that is fused out of them, which comes last.
 pub(super) fn sources<'a>(
@@ -38,9 +39,7 @@ pub(super) fn sources<'a>(
 ) -> Vec<Source> {
     let source = |sensor: &Configured| {
         let mut channels = Wiring::of(sensor, Origin::Live).channels();
-        if drivers::counts(sensor) {
-            channels.extend(count_channels());
-        }
+        channels.extend(count_channels(drivers::counts(sensor)));
         Source { name: sensor.name.clone(), channels, calibration: 0 }
     };
     let fused = |fusion: &fusion::Options| Source {
@@ -65,9 +64,10 @@ pub(super) fn fusion(wanted: Option<&config::Fusion>, members: &[Member]) -> Opt
     Some(fusion::Options { name, inputs, hold, back_after })
 }
 
-/// The first of the channels in which the counts of a sensor are told, where they are.
-pub(super) fn counts_from(sensor: &Configured) -> Option<usize> {
-    drivers::counts(sensor).then(|| Wiring::of(sensor, Origin::Live).channels().len())
+/// The channels in which the counts of a sensor are told, where they are.
+pub(super) fn counts_from(sensor: &Configured) -> Option<Counts> {
+    let told = drivers::counts(sensor);
+    (!told.is_empty()).then(|| Counts { first: Wiring::of(sensor, Origin::Live).channels().len(), told })
 }
 
 /// The port of a line that several devices may share; one task then asks them in turn.
@@ -133,7 +133,11 @@ fn pulses(
     let (mut edges, mut readings) = (Vec::with_capacity(EDGES), Vec::new());
     while !outlet.stopping() {
         edges.clear();
-        port.next_batch(ticks.wait(outlet.now()), &mut edges)?;
+        if let Err(failed) = port.next_batch(ticks.wait(outlet.now()), &mut edges) {
+            // The next session begins anew, and goes on from here.
+            outlet.hand_on_rest(sensor, true);
+            return Err(failed);
+        }
         edges.iter().for_each(|edge| sensor.on_edge(edge));
         audit.delivered += edges.len() as u64;
         if ticks.due(outlet.now()) {
@@ -178,32 +182,6 @@ impl Audit {
     }
 }
 
-/// Reads a CAN interface until it fails or the agent stops; asks what has to be asked.
-fn can(
-    outlet: &Outlet,
-    doors: &Doors,
-    (interface, filters): (&str, &[CanFilter]),
-    report: Duration,
-    sensor: &mut (dyn FrameSensor + Send),
-) -> Result<(), BoardError> {
-    let mut port = doors.can(interface, filters)?;
-    let mut ticks = Ticks::new(report.min(LOOK_AFTER), outlet.now());
-    let mut readings = Vec::new();
-    while !outlet.stopping() {
-        while let Some(frame) = sensor.ask(outlet.now()) {
-            port.send(&frame)?;
-        }
-        if let Some(frame) = port.next(ticks.wait_until(outlet.now(), sensor.wakes()))? {
-            sensor.on_frame(&frame, &mut readings);
-        }
-        if ticks.due(outlet.now()) {
-            sensor.tick(outlet.now(), &mut readings);
-        }
-        outlet.hand_on(sensor, port.dropped(), &mut readings);
-    }
-    Ok(())
-}
-
 /// Looks at a chip on I2C or SPI until its bus fails or the agent stops.
 fn shaft(
     outlet: &Outlet,
@@ -213,17 +191,27 @@ fn shaft(
     sensor: &mut (dyn LookSensor + Send),
 ) -> Result<(), BoardError> {
     let mut port = doors.shaft(wish)?;
+    outlet.remind(sensor);
     let mut ticks = Ticks::new(report, outlet.now());
+    let mut keep = Ticks::new(KEEP_EVERY, outlet.now());
     let mut readings = Vec::new();
     while !outlet.stopping() {
-        if let Some(look) = port.next(ticks.wait(outlet.now()))? {
-            sensor.on_look(&look, &mut readings);
+        match port.next(ticks.wait(outlet.now())) {
+            Ok(Some(look)) => sensor.on_look(&look, &mut readings),
+            Ok(None) => {}
+            Err(failed) => {
+                // The next session begins anew, and goes on from here.
+                outlet.hand_on_rest(sensor, true);
+                return Err(failed);
+            }
         }
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
+            outlet.hand_on(sensor, 0, &mut readings);
+            outlet.hand_on_rest(sensor, keep.due(outlet.now()));
         }
-        outlet.hand_on(sensor, 0, &mut readings);
     }
+    outlet.hand_on_rest(sensor, true);
     Ok(())
 }
 

@@ -66,7 +66,7 @@ pub(super) struct Tally {
     /// Suspected lost by a count that the sensor does not see.
     suspected: u64,
     /// The words last handed on.
-    words: Option<String>,
+    pub(super) words: Option<String>,
     /// The counts last handed on as readings.
     told: Option<Counters>,
 }
@@ -100,24 +100,36 @@ pub(super) struct Outlet {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) shed: Arc<AtomicU64>,
     pub(super) counters: Arc<Mutex<Tally>>,
-    /// The first of the channels in which its counts are told, where they are.
-    pub(super) counts_from: Option<usize>,
+    /// The channels in which its counts are told, where they are.
+    pub(super) counts_from: Option<Counts>,
     /// Whom it tells UTC, where it is to vouch for that.
     pub(super) receiver: Option<Receiver>,
     /// Where it keeps its memory, where it may.
     pub(super) memory: Option<MemoryFile>,
 }
 
-/// The channels in which counts are told, in this order.
-const COUNTS: [Quantity; 4] = [Quantity::Lost, Quantity::Suspected, Quantity::Repaired, Quantity::Rejected];
-
-/// The channels in which a sensor's counts are told; they come as they please.
-pub(super) fn count_channels() -> impl Iterator<Item = ChannelSpec> {
-    COUNTS.into_iter().map(|quantity| ChannelSpec { quantity, resolution_nano: 1_000_000_000, period: Duration::ZERO })
+/// Channels in which a sensor's counts are told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    /// The first of them.
+    pub(super) first: usize,
+    /// Which counts, in this order.
+    pub(super) told: &'static [Quantity],
 }
 
-fn counts(counters: &Counters) -> [u64; 4] {
-    [counters.lost, counters.suspected, counters.repaired, counters.rejected]
+/// Channels for these counts; they come as they please.
+pub(super) fn count_channels(told: &'static [Quantity]) -> impl Iterator<Item = ChannelSpec> {
+    let spec = |&quantity| ChannelSpec { quantity, resolution_nano: 1_000_000_000, period: Duration::ZERO };
+    told.iter().map(spec)
+}
+
+fn count(counters: &Counters, of: Quantity) -> u64 {
+    match of {
+        Quantity::Lost => counters.lost,
+        Quantity::Suspected => counters.suspected,
+        Quantity::Repaired => counters.repaired,
+        _ => counters.rejected,
+    }
 }
 
 impl Outlet {
@@ -133,18 +145,31 @@ impl Outlet {
     /// record; it never holds up the sensor.
     /// `missed` inputs were lost before the sensor saw them.
     pub(super) fn hand_on<S: Sensor + ?Sized>(&self, sensor: &S, missed: u64, readings: &mut Vec<Reading>) {
+        self.hand_on_explained(sensor, missed, None, readings);
+    }
+
+    /// The same where what brings the sensor its input has something to explain.
+    pub(super) fn hand_on_explained<S: Sensor + ?Sized>(
+        &self,
+        sensor: &S,
+        missed: u64,
+        explained: Option<String>,
+        readings: &mut Vec<Reading>,
+    ) {
         if readings.is_empty() {
             return;
         }
         let samples = readings.iter().filter(|reading| reading.value.is_ok()).count() as u64;
+        let reasons = readings.len() as u64 - samples;
         if let Ok(mut counters) = self.counters.lock() {
             counters.now = sensor.counters();
             counters.now.lost += missed;
-            if let Some(first) = self.counts_from {
-                readings.extend(self.changed_counts(first, &mut counters));
+            if let Some(counts) = self.counts_from {
+                self.changed_counts(counts, &mut counters, readings);
             }
-            // Only one that says nothing can have something to explain.
-            let words = if samples < readings.len() as u64 { sensor.trouble() } else { None };
+            // Of itself only a sensor that says nothing can have something to explain.
+            let own = || if reasons > 0 { sensor.trouble() } else { None };
+            let words = explained.or_else(own);
             if words != counters.words {
                 counters.words.clone_from(&words);
                 if let Some(words) = &words {
@@ -161,14 +186,26 @@ impl Outlet {
     }
 
     /// Counts that have changed since they were last told, as readings; all of them the first time.
-    fn changed_counts(&self, first: usize, tally: &mut Tally) -> Vec<Reading> {
+    fn changed_counts(&self, counts: Counts, tally: &mut Tally, readings: &mut Vec<Reading>) {
         let (now, total) = (self.now(), tally.total());
-        let told = tally.told.replace(total);
-        let told = told.map_or([None; 4], |told| counts(&told).map(Some));
-        let changed = counts(&total).into_iter().zip(told).enumerate();
-        let value = |count| Ok(Value { value: count as f64, uncertainty: 0.0, quality: Quality::Good });
-        let changed = changed.filter(|(_, (total, told))| Some(*total) != *told);
-        changed.map(|(index, (total, _))| Reading { channel: first + index, t: now, value: value(total) }).collect()
+        let before = tally.told.replace(total);
+        for (index, &of) in counts.told.iter().enumerate() {
+            if before.is_none_or(|before| count(&before, of) != count(&total, of)) {
+                let value = Value { value: count(&total, of) as f64, uncertainty: 0.0, quality: Quality::Good };
+                readings.push(Reading { channel: counts.first + index, t: now, value: Ok(value) });
+            }
+        }
+    }
+
+    /// What brings the sensor its input has failed, and the sensor goes on.
+    pub(super) fn complain(&self, words: String) {
+        warn!(sensor = %self.name, "{words}");
+        let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Fault(words) });
+    }
+
+    /// Something a person should know of.
+    pub(super) fn notice(&self, kind: EventKind, detail: String) {
+        let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Notice(Notice { kind, detail }) });
     }
 
     /// So many inputs more are suspected lost, by a count that the sensor does not see.
@@ -209,8 +246,10 @@ impl Outlet {
             Err(cause) => format!("what it had kept cannot be read: {cause}"),
         };
         warn!(sensor = %self.name, "{told}; it begins anew");
-        let notice =
-            Notice { kind: EventKind::Calibration, detail: format!("{told}; odometer and tooth table begin anew") };
+        let notice = Notice {
+            kind: EventKind::Calibration,
+            detail: format!("{told}; the odometer and what was learned begin anew"),
+        };
         let _ = self.said.try_send(Said { sensor: self.sensor, what: What::Notice(notice) });
     }
 
@@ -338,7 +377,7 @@ mod tests {
         let clock = Arc::new(crate::clock::SystemClock);
         let name = "wheel".into();
         let (stop, shed, counters) = Default::default();
-        let (counts_from, receiver, memory) = (Some(1), None, None);
+        let (counts_from, receiver, memory) = (None, None, None);
         (Outlet { sensor: 0, name, clock, said, stop, shed, counters, counts_from, receiver, memory }, heard)
     }
 

@@ -14,9 +14,14 @@ use speedwell_wire::{
 };
 use tokio::sync::watch;
 
-use super::{recording::Troubles, running::Member, timekeeping::Known};
+use super::{
+    recording::{Fused, Troubles},
+    running::Member,
+    timekeeping::Known,
+};
 use crate::{
     health::{self, Inputs, Systemd, Vitals},
+    sensor::Counters,
     spool::Spool,
     uplink::{Link, Observer},
 };
@@ -34,6 +39,7 @@ pub(super) struct Reporter {
     pub(super) lost: Arc<AtomicU64>,
     /// The sensors there are.
     pub(super) members: watch::Receiver<Vec<Member>>,
+    pub(super) fused: Fused,
     pub(super) troubles: watch::Receiver<Troubles>,
     pub(super) health: watch::Sender<Option<Health>>,
     pub(super) systemd: Systemd,
@@ -79,20 +85,27 @@ impl Reporter {
 
     fn sensors(&mut self) -> Vec<SensorHealth> {
         let troubles = self.troubles.borrow_and_update();
-        let of = |member: &Member| {
-            let counters = member.counters.lock().unwrap_or_else(PoisonError::into_inner).total();
-            let name = &member.sensor.name;
+        // One that has values can have something to explain too: why they are degraded.
+        let health = |name: &str, counters: Counters, words: String| {
             let trouble = troubles.iter().find(|(of, _)| of == name).and_then(|(_, trouble)| trouble.as_ref());
             SensorHealth {
-                name: name.clone(),
+                name: name.to_owned(),
                 trouble: trouble.map(|trouble| trouble.reason),
-                detail: trouble.map(|trouble| trouble.detail.clone()).unwrap_or_default(),
+                detail: trouble.map_or(words, |trouble| trouble.detail.clone()),
                 inputs: counters.inputs,
                 lost: counters.lost,
                 rejected: counters.rejected,
             }
         };
-        self.members.borrow().iter().map(of).collect()
+        let of = |member: &Member| {
+            let tally = member.counters.lock().unwrap_or_else(PoisonError::into_inner);
+            health(&member.sensor.name, tally.total(), tally.words.clone().unwrap_or_default())
+        };
+        let mut all: Vec<SensorHealth> = self.members.borrow().iter().map(of).collect();
+        // The fused speed has words too, and counts nothing.
+        let fused = self.fused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        all.extend(fused.map(|(name, words)| health(&name, Counters::default(), words)));
+        all
     }
 
     /// What `systemctl status` shows.

@@ -22,7 +22,7 @@ pub mod recorded;
 pub mod serial;
 pub mod simulated;
 
-pub use can::{BusState, CanError, CanFilter, CanPort};
+pub use can::{BusState, CanError, CanFilter, CanPort, ErrorFrame};
 pub use catalog::{Board, BoardKind, BoardPin, Bus, Catalog, CatalogError, Chip, NoPin, Pin, PinAt};
 pub use gpio::{Bias, ChipInfo, EdgeSelect, GpioCapture, GpioError, LineInfo, LineRequest, chips, raise_priority};
 pub use i2c_spi::{MAX_LOOKS_HZ, ShaftError, ShaftPort, ShaftWish};

@@ -13,6 +13,7 @@ use speedwell::{board::Catalog, config::Config};
 pub(crate) use exit::Exit;
 
 mod boards;
+mod can;
 mod check;
 mod decode;
 mod exit;

@@ -10,11 +10,11 @@ use std::{
 use rustix::fs::Access;
 use speedwell::{
     config::{Config, EncoderSensor, SensorKind},
-    sensor::shaft::Chip,
+    sensor::{canopen, shaft::Chip},
     uplink,
 };
 
-use super::Exit;
+use super::{Exit, can};
 
 /// What was found of one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,22 +73,18 @@ pub(super) fn exit(findings: &[Finding]) -> Exit {
     order.into_iter().find(bad).unwrap_or(Exit::Fine)
 }
 
-/// Looks at CAN interfaces and serial ports.
+/// Looks at CAN interfaces, serial ports and the devices of other buses.
 pub(super) fn buses(config: &Config) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings: Vec<Finding> = interfaces(config).map(|(name, asks)| can::look(name, asks)).collect();
     for sensor in &config.sensors {
         let finding = match &sensor.kind {
-            SensorKind::J1939(j1939) => can(Path::new("/sys/class/net"), &j1939.interface),
-            SensorKind::Obd2(obd2) => can(Path::new("/sys/class/net"), &obd2.interface),
-            SensorKind::Dbc(dbc) => can(Path::new("/sys/class/net"), &dbc.interface),
-            SensorKind::CanOpen(canopen) => can(Path::new("/sys/class/net"), &canopen.interface),
             SensorKind::Modbus(modbus) => serial(&modbus.port),
             SensorKind::Radar(radar) => serial(&radar.port),
             SensorKind::Line(line) => serial(&line.port),
             SensorKind::Ubx(ubx) => serial(&ubx.port),
             SensorKind::Nmea(nmea) => serial(&nmea.port),
             SensorKind::Encoder(encoder) => bus(encoder),
-            SensorKind::Hall(_) => continue,
+            _ => continue,
         };
         if !findings.contains(&finding) {
             findings.push(finding);
@@ -97,38 +93,23 @@ pub(super) fn buses(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// ARPHRD_CAN of linux/if_arp.h.
-const KIND_CAN: &str = "280";
-
-/// IFF_UP of linux/if.h.
-const FLAG_UP: u32 = 1;
-
-pub(super) fn can(net: &Path, name: &str) -> Finding {
-    let interface = net.join(name);
-    let read = |file: &str| fs::read_to_string(interface.join(file)).map(|t| t.trim().to_owned());
-    let Ok(kind) = read("type") else {
-        return Finding::bad(
-            Exit::Unavailable,
-            format!("CAN {name}: there is no interface {name}"),
-            "`ip -brief link` lists those there are; an SPI controller needs its overlay in config.txt",
-        );
-    };
-    if kind != KIND_CAN {
-        return Finding::bad(
-            Exit::Unavailable,
-            format!("CAN {name}: the interface {name} is no CAN interface"),
-            "`ip -brief link show type can` lists those that are",
-        );
+/// The CAN interfaces, each once, and whether a sensor on it has to ask.
+fn interfaces(config: &Config) -> impl Iterator<Item = (&str, bool)> {
+    let mut found: Vec<(&str, bool)> = Vec::new();
+    for sensor in &config.sensors {
+        let (name, asks) = match &sensor.kind {
+            SensorKind::J1939(j1939) => (&j1939.interface, false),
+            SensorKind::Obd2(obd2) => (&obd2.interface, true),
+            SensorKind::Dbc(dbc) => (&dbc.interface, false),
+            SensorKind::CanOpen(node) => (&node.interface, matches!(node.options.source, canopen::Source::Sdo { .. })),
+            _ => continue,
+        };
+        match found.iter_mut().find(|(known, _)| known == name) {
+            Some((_, also)) => *also |= asks,
+            None => found.push((name, asks)),
+        }
     }
-    let flags = read("flags").ok().and_then(|f| u32::from_str_radix(f.trim_start_matches("0x"), 16).ok());
-    if flags.is_some_and(|f| f & FLAG_UP == 0) {
-        return Finding::bad(
-            Exit::Unavailable,
-            format!("CAN {name}: the interface {name} is down"),
-            format!("ip link set {name} up type can bitrate 250000 listen-only on   (or the bus's own bit rate)"),
-        );
-    }
-    Finding::good(format!("CAN {name} is up"))
+    found.into_iter()
 }
 
 pub(super) fn serial(port: &Path) -> Finding {
@@ -225,31 +206,6 @@ pub(super) fn online(config: &Config) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A /sys/class/net with one interface.
-    fn net(kind: &str, flags: &str) -> tempfile::TempDir {
-        let net = tempfile::tempdir().expect("a directory");
-        let interface = net.path().join("can0");
-        fs::create_dir(&interface).expect("made");
-        fs::write(interface.join("type"), format!("{kind}\n")).expect("written");
-        fs::write(interface.join("flags"), format!("{flags}\n")).expect("written");
-        net
-    }
-
-    #[test]
-    fn a_can_interface_is_there_down_no_can_or_missing() {
-        let told = |net: &tempfile::TempDir, name| can(net.path(), name).to_string();
-        assert_eq!(told(&net("280", "0x40081"), "can0"), "ok    CAN can0 is up\n");
-        let wanted = "\
-FAIL  CAN can0: the interface can0 is down
-      ip link set can0 up type can bitrate 250000 listen-only on   (or the bus's own bit rate)
-";
-        assert_eq!(told(&net("280", "0x40080"), "can0"), wanted);
-        assert!(
-            told(&net("1", "0x1003"), "can0").starts_with("FAIL  CAN can0: the interface can0 is no CAN interface\n")
-        );
-        assert!(told(&net("280", "0x1"), "can1").starts_with("FAIL  CAN can1: there is no interface can1\n"));
-    }
 
     #[test]
     fn a_serial_port_that_may_not_be_opened_names_the_group() {

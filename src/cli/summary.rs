@@ -52,6 +52,11 @@ pub(super) fn summary(config: &Config) -> String {
             name = "";
         }
     }
+    if let Some(fusion) = &config.fusion {
+        let (hold, back) = (duration(fusion.hold), duration(fusion.back_after));
+        text += &format!("{:width$}  fused from {}\n", fusion.name, fusion.sensors.join(", else "));
+        text += &format!("{:width$}  the next after {hold} without a value, back after {back}\n", "");
+    }
     text
 }
 
@@ -328,6 +333,8 @@ arm          as5048a at /dev/spidev0.0, looked at 240.7 times a second, reports 
              16384 counts a turn, at most 30.09 turns/s
 belt         ls7366r at /dev/spidev0.1, looked at 100 times a second, reports 10 Hz
              4096 counts a turn, at most 72.22 turns/s
+speed        fused from front-wheel, else ecu-speed, else gnss
+             the next after 1 s without a value, back after 5 s
 ";
         let got = summary(&config);
         assert_eq!(got, wanted, "\n{got}");

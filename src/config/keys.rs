@@ -247,6 +247,7 @@ pub(super) const AS5600: &[&str] = &[
     "reversed",
     "report",
     "rotational-speed",
+    "distance",
     "angle",
     "direction",
 ];
@@ -264,6 +265,7 @@ pub(super) const AS5048A: &[&str] = &[
     "reversed",
     "report",
     "rotational-speed",
+    "distance",
     "angle",
     "direction",
 ];
@@ -282,6 +284,7 @@ pub(super) const LS7366R: &[&str] = &[
     "reversed",
     "report",
     "rotational-speed",
+    "distance",
     "direction",
 ];
 

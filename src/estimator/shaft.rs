@@ -6,6 +6,8 @@
 //! speed     the least-squares slope of the unwrapped count on the middle of each look's bracket, over a window
 //! u²        σ² / s2 + (INL · rate · min(1, 1/(π · turns)) / √2)²
 //! σ²        the scatter about the line, and never less than 1/12 count² and (rate · half bracket/√3)²
+//! way       the sum of all Δ, forwards and back; kept over a restart. A hole in which the shaft may have turned by half
+//!           a turn or more adds nothing and is counted as suspected: the way is degraded from then on
 //! ```
 //! An encoder's angle is off by up to INL once and twice a turn (a magnet that is not centred). Over a window of many
 //! turns that cancels; over part of a turn it goes into the slope, and therefore into the uncertainty.
@@ -14,7 +16,10 @@ use std::{collections::VecDeque, f64::consts::PI, time::Duration};
 
 use speedwell_wire::{NoData, Quality, Quantity};
 
-use super::block::Sums;
+use super::{
+    block::Sums,
+    memory::{self, Memory},
+};
 use crate::{
     clock::BootNs,
     sensor::{
@@ -70,6 +75,8 @@ pub struct ShaftOptions {
     pub report: Duration,
     /// Also report rotational speed.
     pub rotational_speed: bool,
+    /// Also report the way.
+    pub distance: bool,
     /// Also report the angle; where the count is one.
     pub angle: bool,
     /// Also report the direction.
@@ -98,6 +105,9 @@ pub struct Shaft {
     /// Forward 1, backward -1, not known 0; and how often in a row the other was seen.
     direction: i8,
     against: u32,
+    /// Metres before the first look, and counts since then.
+    start: f64,
+    way: i64,
     counters: Counters,
 }
 
@@ -114,12 +124,15 @@ impl Shaft {
     /// One that nobody has looked at.
     pub fn new(options: ShaftOptions) -> Self {
         let spec = |quantity, resolution_nano| ChannelSpec { quantity, resolution_nano, period: options.report };
-        let mut channels = Vec::with_capacity(4);
+        let mut channels = Vec::with_capacity(5);
         if options.metres_per_turn.is_some() {
             channels.push(spec(Quantity::Speed, 1_000_000));
         }
         if options.rotational_speed || channels.is_empty() {
             channels.push(spec(Quantity::RotationalSpeed, FINE_NANO));
+        }
+        if options.distance && options.metres_per_turn.is_some() {
+            channels.push(spec(Quantity::Distance, 1_000_000));
         }
         if options.angle && options.chip.is_absolute() {
             channels.push(spec(Quantity::Angle, FINE_NANO));
@@ -137,6 +150,8 @@ impl Shaft {
             refused: 0,
             direction: 0,
             against: 0,
+            start: 0.0,
+            way: 0,
             counters: Counters::default(),
         }
     }
@@ -177,6 +192,7 @@ impl Shaft {
         }
         self.refused = 0;
         self.raw = raw;
+        self.way = self.way.saturating_add(step);
         self.keep(Point { t, count: last.count + step, half_ns });
     }
 
@@ -260,6 +276,21 @@ impl Shaft {
         Value { value: turns * 360.0, uncertainty: INL_DEG / 2f64.sqrt(), quality: Quality::Good }
     }
 
+    /// The way, m: forwards as the shaft is mounted.
+    fn metres(&self) -> f64 {
+        let turns = self.way as f64 / self.per_turn() * if self.options.reversed { -1.0 } else { 1.0 };
+        self.start + turns * self.options.metres_per_turn.unwrap_or(0.0)
+    }
+
+    /// The way and how far it may be off: a count, evenly, the shaft's angle, and the calibration.
+    fn distance(&self) -> Value {
+        let (way, turn) = (self.metres(), self.options.metres_per_turn.unwrap_or(0.0));
+        let inl = if self.options.chip.is_absolute() { INL_DEG / 360.0 / 2f64.sqrt() } else { 0.0 };
+        let within = turn * inl.hypot(1.0 / self.per_turn() / 12f64.sqrt());
+        let quality = if self.counters.suspected > 0 { Quality::Degraded } else { Quality::Good };
+        Value { value: way, uncertainty: within.hypot(self.options.calibration_uncertainty * way), quality }
+    }
+
     fn trouble_at(&self, now: BootNs) -> Option<NoData> {
         let stale = (self.options.report * STALE_PERIODS).max(STALE_LEAST);
         match self.heard {
@@ -281,6 +312,7 @@ impl LookSensor for Shaft {
             // What a chip without its magnet says is no angle.
             Some(_) if self.health != Health::Good => {
                 self.heard = Some(look.to);
+                self.counters.suspected += u64::from(!self.points.is_empty());
                 self.points.clear();
             }
             Some(raw) if u64::from(raw) < self.options.chip.wrap() => {
@@ -307,6 +339,7 @@ impl Sensor for Shaft {
             let reading = match (none, &rate, spec.quantity, self.points.back()) {
                 (Some(reason), ..) => Reading { channel, t: now, value: Err(reason) },
                 (None, _, Quantity::Angle, Some(last)) => Reading { channel, t: last.t, value: Ok(self.angle()) },
+                (None, _, Quantity::Distance, Some(last)) => Reading { channel, t: last.t, value: Ok(self.distance()) },
                 (None, Some(rate), Quantity::Direction, _) => {
                     let value = f64::from(if rate.still { 0 } else { self.direction });
                     Reading { channel, t: rate.t, value: Ok(Value { value, uncertainty: 0.0, quality: Quality::Good }) }
@@ -321,6 +354,19 @@ impl Sensor for Shaft {
 
     fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// The way.
+    fn memory(&self) -> Option<Vec<u8>> {
+        Some(memory::write(0, 0, self.metres(), None))
+    }
+
+    /// Goes on from before a restart, before the first look only: what the shaft turned meanwhile is not known, also where
+    /// the chip went on counting, because it may have lost its supply.
+    fn remember(&mut self, bytes: &[u8]) -> bool {
+        let Some(kept) = Memory::read(bytes).filter(|_| self.heard.is_none()) else { return false };
+        self.start = kept.way;
+        true
     }
 
     fn trouble(&self) -> Option<String> {

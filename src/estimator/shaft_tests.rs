@@ -13,6 +13,7 @@ fn options(chip: Chip) -> ShaftOptions {
         reversed: false,
         report: Duration::from_millis(100),
         rotational_speed: true,
+        distance: true,
         angle: true,
         direction: true,
     }
@@ -73,9 +74,9 @@ fn backwards_is_told_by_direction_and_the_speed_stays_positive() {
     let mut shaft = Shaft::new(options(Chip::As5600));
     let readings = looked_at(&mut shaft, 1.0, |t| -5.0 * t);
     assert!(values(&readings, 0).iter().all(|v| (v.value - 10.0).abs() < 0.02));
-    assert_eq!(values(&readings, 3).last().unwrap().value, -1.0);
+    assert_eq!(values(&readings, 4).last().unwrap().value, -1.0);
     let mut reversed = Shaft::new(ShaftOptions { reversed: true, ..options(Chip::As5600) });
-    assert_eq!(values(&looked_at(&mut reversed, 1.0, |t| -5.0 * t), 3).last().unwrap().value, 1.0);
+    assert_eq!(values(&looked_at(&mut reversed, 1.0, |t| -5.0 * t), 4).last().unwrap().value, 1.0);
 }
 
 #[test]
@@ -122,4 +123,48 @@ fn a_pause_in_which_half_a_turn_could_hide_begins_anew() {
     shaft.tick(BootNs(31 * MS), &mut out);
     assert_eq!(shaft.counters().suspected, 1);
     assert!(values(&out, 0).is_empty(), "one look is no speed: {out:?}");
+}
+
+#[test]
+fn the_way_is_the_sum_of_all_steps_over_wraps_and_back_again() {
+    for chip in [Chip::As5600, Chip::As5048a, Chip::Ls7366r] {
+        let mut shaft = Shaft::new(options(chip));
+        // 20 turns on, 8 back: 12 turns of 2 m.
+        let readings = looked_at(&mut shaft, 3.0, |t| if t < 2.0 { 10.0 * t } else { 20.0 - 8.0 * (t - 2.0) });
+        let ways: Vec<f64> = values(&readings, 2).iter().map(|value| value.value).collect();
+        let farthest = ways.iter().copied().fold(0.0, f64::max);
+        assert!((farthest - 40.0).abs() < 0.7, "{chip:?}: {farthest}");
+        assert!((ways.last().unwrap() - 24.0).abs() < 0.1, "{chip:?}: {ways:?}");
+        assert!(values(&readings, 2).iter().all(|value| value.quality == Quality::Good && value.uncertainty < 0.005));
+    }
+}
+
+#[test]
+fn the_way_goes_on_after_a_restart_and_from_nothing_that_is_damaged() {
+    let mut before = Shaft::new(options(Chip::As5600));
+    looked_at(&mut before, 2.0, |t| 5.0 * t);
+    let kept = before.memory().unwrap();
+    // Another angle to begin with: the shaft was turned while nobody looked.
+    let mut after = Shaft::new(options(Chip::As5600));
+    assert!(!after.remember(&kept[1..]) && !after.remember(b""));
+    assert!(after.remember(&kept));
+    let readings = looked_at(&mut after, 1.0, |t| 0.7 + 5.0 * t);
+    let ways = values(&readings, 2);
+    assert!((ways[0].value - 20.0).abs() < 1.1 && (ways.last().unwrap().value - 30.0).abs() < 0.1, "{ways:?}");
+    assert!(!after.remember(&kept), "not in the middle of measuring");
+}
+
+#[test]
+fn a_hole_adds_no_way_and_is_told() {
+    let mut shaft = Shaft::new(options(Chip::As5600));
+    looked_at(&mut shaft, 1.0, |t| 5.0 * t);
+    let look = |t, count, health| Look { from: BootNs(t), to: BootNs(t), count: Some(count), health };
+    let mut out = Vec::new();
+    shaft.on_look(&look(1010 * MS, 0, Some(Health::NoMagnet)), &mut out);
+    shaft.on_look(&look(1020 * MS, 3000, Some(Health::Good)), &mut out);
+    shaft.on_look(&look(1022 * MS, 3004, None), &mut out);
+    shaft.tick(BootNs(1023 * MS), &mut out);
+    let way = values(&out, 2)[0];
+    assert!((way.value - 10.0).abs() < 0.05 && way.quality == Quality::Degraded, "{way:?}");
+    assert_eq!(shaft.counters().suspected, 1);
 }

@@ -132,6 +132,11 @@ impl Fusion {
         self.winner.map(|winner| self.options.inputs[winner].name.as_str())
     }
 
+    /// Who gives it while the best of the list does not.
+    pub fn stands_in(&self) -> Option<&str> {
+        self.winner().filter(|_| self.winner != Some(0))
+    }
+
     /// Takes a reading of sensor number `sensor`, any of its channels.
     pub fn take(
         &mut self,

@@ -1,17 +1,20 @@
-//! A classic CAN frame: what a bus, a simulation and a recording hand over alike.
+//! A CAN frame: what a bus, a simulation and a recording hand over alike.
 
 use embedded_can::{ExtendedId, Id, StandardId};
 
-/// Longest payload of a classic frame.
+use super::field::MAX_PAYLOAD;
+
+/// Longest payload of a classic frame; a CAN FD frame has up to [`MAX_PAYLOAD`].
 pub const MAX_DATA_BYTES: usize = 8;
 
-/// A classic CAN frame of any origin.
+/// A CAN frame of any origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     id: Id,
     remote: bool,
+    fd: bool,
     len: u8,
-    data: [u8; MAX_DATA_BYTES],
+    data: [u8; MAX_PAYLOAD],
 }
 
 impl embedded_can::Frame for Frame {
@@ -24,7 +27,7 @@ impl embedded_can::Frame for Frame {
 
     fn new_remote(id: impl Into<Id>, dlc: usize) -> Option<Self> {
         let len = u8::try_from(dlc).ok().filter(|&len| usize::from(len) <= MAX_DATA_BYTES)?;
-        Some(Self { id: id.into(), remote: true, len, data: [0; MAX_DATA_BYTES] })
+        Some(Self { id: id.into(), remote: true, fd: false, len, data: [0; MAX_PAYLOAD] })
     }
 
     fn is_extended(&self) -> bool {
@@ -50,6 +53,21 @@ impl embedded_can::Frame for Frame {
 }
 
 impl Frame {
+    /// A CAN FD frame, of 0 to 8, 12, 16, 20, 24, 32, 48 or 64 bytes (ISO 11898-1, 8.4.2.4): no other lengths are sent.
+    pub fn new_fd(id: impl Into<Id>, data: &[u8]) -> Option<Self> {
+        if !matches!(data.len(), 0..=8 | 12 | 16 | 20 | 24 | 32 | 48 | 64) {
+            return None;
+        }
+        let mut frame = Self { id: id.into(), remote: false, fd: true, len: data.len() as u8, data: [0; MAX_PAYLOAD] };
+        frame.data[..data.len()].copy_from_slice(data);
+        Some(frame)
+    }
+
+    /// Whether it is a CAN FD frame.
+    pub fn is_fd(&self) -> bool {
+        self.fd
+    }
+
     /// The identifier as a number: 11 or 29 bits.
     pub fn raw_id(&self) -> u32 {
         match self.id {
@@ -80,6 +98,17 @@ mod tests {
         assert_eq!(Frame::new(id, &[7; 8]).unwrap().data(), [7; 8]);
         assert!(Frame::new(id, &[7; 9]).is_none());
         assert!(Frame::new_remote(id, 9).is_none());
+    }
+
+    #[test]
+    fn an_fd_frame_has_a_length_that_can_be_sent() {
+        let id = id_of(0x18FE_F100, true).unwrap();
+        for len in 0..=80usize {
+            let frame = Frame::new_fd(id, &vec![7; len]);
+            assert_eq!(frame.is_some(), len <= 8 || [12, 16, 20, 24, 32, 48, 64].contains(&len), "{len}");
+            assert!(frame.is_none_or(|frame| frame.is_fd() && frame.data() == vec![7; len]));
+        }
+        assert!(!Frame::new(id, &[7; 8]).unwrap().is_fd());
     }
 
     #[test]

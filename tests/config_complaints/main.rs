@@ -1,5 +1,7 @@
 //! The complaints about a configuration, as the text a technician reads. Where a text changes, read the new one aloud.
 
+mod buses;
+
 use std::{path::Path, sync::LazyLock};
 
 use speedwell::{

@@ -296,6 +296,9 @@ pub fn live_manifest() -> Manifest {
         ("gnss", Quantity::Latitude),
         ("gnss", Quantity::Course),
         ("front-wheel", Quantity::Distance),
+        ("front-wheel", Quantity::Lost),
+        ("front-wheel", Quantity::Repaired),
+        ("front-wheel", Quantity::Rejected),
     ];
     Manifest { channels: (1..).zip(channels).map(|(id, (sensor, quantity))| channel(id, sensor, quantity)).collect() }
 }

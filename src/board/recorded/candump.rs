@@ -3,8 +3,8 @@
 //! ```text
 //! (1436509052.249713) can0 18FEF100#F3003C0000FF1FFF     a frame with a 29-bit identifier (8 digits)
 //! (1436509052.449847) can0 123#R                         a remote frame with an 11-bit one (3 digits)
-//! (1436509052.749213) can0 123##1112233                  a CAN FD frame: passed over
-//! (1436509052.849213) can0 20000004#0004000000000000     an error frame: passed over
+//! (1436509052.749213) can0 123##1112233                  a CAN FD frame, with a digit of flags before its data
+//! (1436509052.849213) can0 20000004#0004000000000000     an error frame: counted, and told what it says of the bus
 //! ```
 
 use std::{collections::BTreeMap, io::BufRead};
@@ -13,9 +13,11 @@ use embedded_can::Frame as _;
 
 use super::{BadLine, Input, Item, Lines, Recording, RecordingError, Step, shown};
 use crate::{
+    board::{BusState, ErrorFrame},
     clock::BootNs,
     sensor::{
         Frame,
+        field::MAX_PAYLOAD,
         frame::{MAX_DATA_BYTES, id_of},
     },
 };
@@ -32,16 +34,16 @@ pub struct Candump<R> {
     lines: Lines<R>,
     interface: String,
     last: BootNs,
-    fd: u64,
     errors: u64,
+    /// The worst that they say of the bus.
+    worst: BusState,
     others: BTreeMap<String, u64>,
 }
 
 /// What a line of a log holds.
 enum Line<'a> {
     Frame(Frame),
-    Fd,
-    Error,
+    Error(ErrorFrame),
     Other(&'a str),
 }
 
@@ -49,7 +51,8 @@ impl<R: BufRead> Candump<R> {
     /// From its beginning; frames of other interfaces than this are passed over.
     pub fn new(reader: R, interface: &str) -> Self {
         let lines = Lines::new(reader);
-        Self { lines, interface: interface.into(), last: BootNs(0), fd: 0, errors: 0, others: BTreeMap::new() }
+        let (errors, worst, others) = (0, BusState::Active, BTreeMap::new());
+        Self { lines, interface: interface.into(), last: BootNs(0), errors, worst, others }
     }
 
     /// Interfaces whose frames were passed over.
@@ -76,8 +79,10 @@ impl<R: BufRead> Recording for Candump<R> {
                     self.last = t;
                     return Ok(Some(Ok(Item { t, input: Input::Frame(frame) })));
                 }
-                Ok((_, Line::Fd)) => self.fd += 1,
-                Ok((_, Line::Error)) => self.errors += 1,
+                Ok((_, Line::Error(error))) => {
+                    self.errors += 1;
+                    self.worst = self.worst.max(error.state().unwrap_or_default());
+                }
                 Ok((_, Line::Other(name))) => {
                     if self.others.len() < INTERFACES_MAX || self.others.contains_key(name) {
                         *self.others.entry(name.to_owned()).or_default() += 1;
@@ -90,11 +95,9 @@ impl<R: BufRead> Recording for Candump<R> {
 
     fn passed_over(&self) -> String {
         let mut words = Vec::new();
-        if self.fd > 0 {
-            words.push(format!("{} CAN FD frames", self.fd));
-        }
         if self.errors > 0 {
-            words.push(format!("{} error frames", self.errors));
+            let state = if self.worst == BusState::Active { String::new() } else { format!(" (bus: {})", self.worst) };
+            words.push(format!("{} error frames{state}", self.errors));
         }
         words.extend(self.others.iter().map(|(name, count)| format!("{count} frames of {name}")));
         if words.is_empty() { String::new() } else { format!("passed over {}", words.join(", ")) }
@@ -142,17 +145,23 @@ fn frame_or_error(word: &str) -> Result<Line<'static>, String> {
     let hex = id.bytes().all(|b| b.is_ascii_hexdigit());
     let raw = u32::from_str_radix(id, 16).ok().filter(|_| hex && matches!(id.len(), 3 | 8));
     let raw = raw.ok_or_else(|| format!("identifier is {}, not 3 or 8 hexadecimal digits", shown(id)))?;
-    if data.starts_with('#') {
-        return Ok(Line::Fd);
-    }
     if id.len() == 8 && raw & ERROR_FLAG != 0 {
-        return Ok(Line::Error);
+        let (bytes, _) = payload::<MAX_DATA_BYTES>(data)?;
+        return Ok(Line::Error(ErrorFrame { class: raw & !ERROR_FLAG, data: bytes }));
     }
     let id = id_of(raw, id.len() == 8).ok_or_else(|| format!("identifier {} has too many bits", shown(id)))?;
+    if let Some(fd) = data.strip_prefix('#') {
+        // Its flags (bit rate switched, error state) say nothing that is needed here.
+        let data = fd.strip_prefix(|c: char| c.is_ascii_hexdigit());
+        let data = data.ok_or_else(|| format!("frame is {}, without the flags of a CAN FD frame", shown(word)))?;
+        let (bytes, len) = payload::<MAX_PAYLOAD>(data)?;
+        let frame = Frame::new_fd(id, &bytes[..len]);
+        return frame.map(Line::Frame).ok_or_else(|| format!("{len} bytes are no length of a CAN FD frame"));
+    }
     let frame = match data.strip_prefix('R') {
         Some(length) => Frame::new_remote(id, remote_length(length)?),
         None => {
-            let (bytes, len) = payload(data)?;
+            let (bytes, len) = payload::<MAX_DATA_BYTES>(data)?;
             Frame::new(id, &bytes[..len])
         }
     };
@@ -168,10 +177,10 @@ fn remote_length(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("length of a remote frame is {}, not 0 to 8", shown(text)))
 }
 
-/// Up to eight bytes in hexadecimal, `.` between them allowed; candump may add `_` and a raw length code.
-fn payload(text: &str) -> Result<([u8; MAX_DATA_BYTES], usize), String> {
-    let bad = || format!("data is {}, not up to 8 bytes in hexadecimal", shown(text));
-    let (mut bytes, mut nibbles) = ([0u8; MAX_DATA_BYTES], 0usize);
+/// Up to `N` bytes in hexadecimal, `.` between them allowed; candump may add `_` and a raw length code.
+fn payload<const N: usize>(text: &str) -> Result<([u8; N], usize), String> {
+    let bad = || format!("data is {}, not up to {N} bytes in hexadecimal", shown(text));
+    let (mut bytes, mut nibbles) = ([0u8; N], 0usize);
     for c in text.split('_').next().unwrap_or_default().bytes().filter(|&c| c != b'.') {
         let nibble = (c as char).to_digit(16).ok_or_else(bad)? as u8;
         let byte = bytes.get_mut(nibbles / 2).ok_or_else(bad)?;
@@ -205,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn remote_frames_are_frames_and_error_and_fd_frames_are_counted() {
+    fn remote_and_fd_frames_are_frames_and_error_frames_are_counted_and_told() {
         let (steps, passed) = steps(
             "(1.0) can0 123#R\n(2.0) can0 123#R8\n(3.0) can0 123##1112233\n(4.0) can0 20000004#0004000000000000\n\
              (5.0) can1 123#00\n(6.0) can0 123#\n",
@@ -214,8 +223,10 @@ mod tests {
             .iter()
             .map(|step| matches!(step, Ok(Item { input: Input::Frame(frame), .. }) if frame.is_remote_frame()))
             .collect();
-        assert_eq!(remote, [true, true, false]);
-        assert_eq!(passed, "passed over 1 CAN FD frames, 1 error frames, 1 frames of can1");
+        assert_eq!(remote, [true, true, false, false]);
+        let Ok(Item { input: Input::Frame(fd), .. }) = &steps[2] else { panic!("no frame") };
+        assert_eq!((fd.is_fd(), fd.raw_id(), fd.data()), (true, 0x123, &[0x11, 0x22, 0x33][..]));
+        assert_eq!(passed, "passed over 1 error frames (bus: error warning), 1 frames of can1");
     }
 
     #[test]
@@ -231,6 +242,9 @@ mod tests {
             ("(1.0) can0 FFF#00", "identifier \"FFF\" has too many bits"),
             ("(1.0) can0 123#0", "data is \"0\", not up to 8 bytes in hexadecimal"),
             ("(1.0) can0 123#001122334455667788", "data is \"001122334455667788\", not up to 8 bytes in hexadecimal"),
+            ("(1.0) can0 123##", "frame is \"123##\", without the flags of a CAN FD frame"),
+            ("(1.0) can0 123##1001122334455667788", "9 bytes are no length of a CAN FD frame"),
+            ("(1.0) can0 20000040#000", "data is \"000\", not up to 8 bytes in hexadecimal"),
             ("(1.0) can0 123#R9", "frame \"123#R9\" is no classic CAN frame"),
             ("(1.0) can0 123 [8] 00", "\"[8]\" behind the frame in \"(1.0) can0 123 [8] 00\""),
         ] {

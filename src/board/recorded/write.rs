@@ -6,6 +6,7 @@ use embedded_can::Frame as _;
 
 use super::timed::{BUS_HEADER, BYTES_MAX, SERIAL_HEADER};
 use crate::{
+    board::ErrorFrame,
     clock::{BootNs, Fix, TimeSource},
     sensor::{Edge, EdgeKind, Frame, TimedFrame, shaft::Look},
 };
@@ -61,8 +62,18 @@ impl<W: Write> Writer<W> {
             true => format!("{:08X}", frame.raw_id()),
             false => format!("{:03X}", frame.raw_id()),
         };
-        let data = if frame.is_remote_frame() { "R".to_owned() } else { hex(frame.data()) };
+        let data = match (frame.is_remote_frame(), frame.is_fd()) {
+            (true, _) => "R".to_owned(),
+            (false, true) => format!("#0{}", hex(frame.data())),
+            (false, false) => hex(frame.data()),
+        };
         self.line(&format!("({}.{:09}) {interface} {id}#{data}", t / 1_000_000_000, t % 1_000_000_000))
+    }
+
+    /// An error frame of an interface: what its kernel said of the bus.
+    pub fn error_frame(&mut self, interface: &str, t: BootNs, error: &ErrorFrame) -> io::Result<()> {
+        let (seconds, rest, id) = (t.0 / 1_000_000_000, t.0 % 1_000_000_000, error.class | libc::CAN_ERR_FLAG);
+        self.line(&format!("({seconds}.{rest:09}) {interface} {id:08X}#{}", hex(&error.data)))
     }
 
     /// Bytes of a serial port, in lines as long as can be read again.
@@ -127,6 +138,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_bus_said_of_itself_is_counted_when_it_is_read_again() {
+        let off = ErrorFrame { class: 0x40, data: [0; 8] };
+        let text = written(|w| w.error_frame("can0", BootNs(5_000_000_001), &off));
+        assert!(String::from_utf8_lossy(&text).ends_with("(5.000000001) can0 20000040#0000000000000000\n"));
+        let mut log = Candump::new(&text[..], "can0");
+        assert!(log.next_step().unwrap().is_none());
+        assert_eq!(log.passed_over(), "passed over 1 error frames (bus: bus off)");
+    }
+
+    #[test]
     fn what_is_written_is_read_again_to_the_nanosecond() {
         let edge = |t, kind, line| Edge { t: BootNs(t), line, kind, seqno: 7, line_seqno: 6 };
         let edges = [edge(123_456_789_012, EdgeKind::Rising, 0), edge(123_456_789_013, EdgeKind::Falling, 1)];
@@ -137,6 +158,7 @@ mod tests {
             Frame::new(ExtendedId::new(0x18FE_F100).unwrap(), &[0xF3, 0, 0x3C]).unwrap(),
             Frame::new(StandardId::new(0x7E8).unwrap(), &[]).unwrap(),
             Frame::new_remote(StandardId::new(0x123).unwrap(), 0).unwrap(),
+            Frame::new_fd(StandardId::new(0x456).unwrap(), &[7; 24]).unwrap(),
         ];
         let timed = frames.map(|frame| TimedFrame { t: BootNs(5_000_000_001), frame });
         let text = written(|w| timed.iter().try_for_each(|f| w.frame("can0", f)));

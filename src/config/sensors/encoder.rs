@@ -55,6 +55,7 @@ pub(super) fn read(
     let report = walk.period(section, "report", REPORT).unwrap_or(DEFAULT_REPORT);
     let reversed = walk.flag(section, "reversed").unwrap_or(false);
     let rotational_speed = walk.flag(section, "rotational-speed").unwrap_or(false);
+    let distance = walk.flag(section, "distance").unwrap_or(false);
     let angle = chip.is_absolute() && walk.flag(section, "angle").unwrap_or(false);
     let direction = walk.flag(section, "direction").unwrap_or(false);
     let turn = turn?;
@@ -68,6 +69,7 @@ pub(super) fn read(
         reversed,
         report,
         rotational_speed,
+        distance,
         angle,
         direction,
     };

@@ -7,6 +7,8 @@
 //! [`STUCK_FRAMES`] frames makes the value stale.
 
 mod file;
+#[cfg(test)]
+mod vectors;
 
 use std::{sync::Arc, time::Duration};
 
@@ -179,7 +181,9 @@ mod tests {
     const MS: u64 = 1_000_000;
     const FILE: &str = "BO_ 464 WHEEL_SPEEDS: 8 VSA\n SG_ FL : 7|15@0+ (0.01,0) [0|250] \"kph\" EON\n \
                         SG_ FR : 8|15@0+ (0.01,0) [0|250] \"kph\" EON\n SG_ COUNTER : 61|2@0+ (1,0) [0|3] \"\" EON\n\
-                        BO_ 2566844926 CCVS1: 8 X\n SG_ Speed : 8|16@1+ (0.00390625,0) [0|250] \"km/h\" X\n";
+                        BO_ 2566844926 CCVS1: 8 X\n SG_ Speed : 8|16@1+ (0.00390625,0) [0|250] \"km/h\" X\n\
+                        BO_ 768 CHASSIS: 64 X\n SG_ Far : 480|16@1+ (0.01,0) [0|600] \"km/h\" X\n \
+                        SG_ FarHigh : 503|16@0+ (0.01,0) [0|600] \"km/h\" X\n";
 
     fn sensor(message: &str, signal: &str, any_sender: bool) -> Dbc {
         let file = DbcFile::parse(FILE.as_bytes());
@@ -214,6 +218,22 @@ mod tests {
         assert_eq!(hear(&mut fl, 100, 0x1D1, &data), None);
         assert_eq!(hear(&mut fl, 100, 0x1D0, &data[..1]), None, "too short");
         assert_eq!((fl.counters().inputs, fl.counters().rejected), (2, 1));
+    }
+
+    #[test]
+    fn a_signal_beyond_the_eighth_byte_comes_with_a_can_fd_frame() {
+        let mut data = [0u8; 64];
+        (data[60], data[61]) = (0x10, 0x27);
+        (data[62], data[63]) = (0x27, 0x10);
+        let say = |signal, len| {
+            let frame = Frame::new_fd(StandardId::new(0x300).unwrap(), &data[..len]).unwrap();
+            let (mut sensor, mut out) = (sensor("CHASSIS", signal, false), Vec::new());
+            sensor.on_frame(&TimedFrame { t: BootNs(1), frame }, &mut out);
+            (out.first().map(|reading| (reading.value.unwrap().value * 3.6).round()), sensor.counters().rejected)
+        };
+        assert_eq!(say("Far", 64), (Some(100.0), 0));
+        assert_eq!(say("FarHigh", 64), (Some(100.0), 0));
+        assert_eq!(say("Far", 48), (None, 1), "too short for it");
     }
 
     #[test]

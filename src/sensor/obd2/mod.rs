@@ -243,7 +243,7 @@ impl Obd2 {
         }
     }
 
-    fn refused(&mut self, t: BootNs, code: u8, out: &mut Vec<Reading>) {
+    fn refused(&mut self, t: BootNs, id: u32, code: u8, out: &mut Vec<Reading>) {
         // Whose question it was is not told: it is the one that is out.
         let Some(question) = self.out else { return };
         if code == PENDING {
@@ -254,7 +254,7 @@ impl Obd2 {
         self.counters.rejected += 1;
         let asked = &mut self.asked[question.index];
         // Another unit may have answered this very question: one that does not know the parameter says so too.
-        if asked.heard.is_none_or(|(_, last)| t.since(last) > self.options.timeout) {
+        if asked.heard.is_none_or(|(chosen, last)| id == chosen || t.since(last) > self.options.timeout) {
             self.out = None;
             asked.refused = true;
             self.refusal = Some((asked.pid.pid, code));
@@ -277,7 +277,7 @@ impl FrameSensor for Obd2 {
         let Some(message) = rest.get(..usize::from(length)).filter(|m| length <= 7 && m.len() >= 3) else { return };
         match *message {
             [ANSWER, pid, ..] => self.answered(timed.t, frame.raw_id(), pid, &message[2..], out),
-            [REFUSAL, SERVICE, code, ..] => self.refused(timed.t, code, out),
+            [REFUSAL, SERVICE, code, ..] => self.refused(timed.t, frame.raw_id(), code, out),
             _ => {}
         }
     }

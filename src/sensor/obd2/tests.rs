@@ -127,6 +127,18 @@ fn a_refusal_is_told_in_words_and_wait_means_wait() {
 }
 
 #[test]
+fn the_unit_that_was_listened_to_is_believed_at_once_when_it_refuses() {
+    let mut sensor = Obd2::new(Options::default());
+    ask(&mut sensor, 1000).unwrap();
+    assert_eq!(hear(&mut sensor, 1010, "7E8#03410D2400000000").len(), 1);
+    ask(&mut sensor, 1500).unwrap();
+    assert!(hear(&mut sensor, 1505, "7E9#037F012200000000").is_empty(), "another's refusal means nothing");
+    let out = hear(&mut sensor, 1510, "7E8#037F012200000000");
+    assert_eq!(out[0].value, Err(NoData::NotAvailable), "not stale two seconds later");
+    assert!(sensor.trouble().unwrap().contains("is the ignition on?"));
+}
+
+#[test]
 fn silence_is_told_and_then_staleness() {
     let mut sensor = Obd2::new(Options::default());
     let mut out = Vec::new();

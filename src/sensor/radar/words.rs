@@ -12,12 +12,17 @@ struct Line<'a> {
     #[serde(borrow)]
     speed: Option<Number<'a>>,
     #[serde(borrow)]
-    direction: Option<Cow<'a, str>>,
+    direction: Option<Word<'a>>,
     #[serde(borrow)]
-    unit: Option<Cow<'a, str>>,
+    unit: Option<Word<'a>>,
     #[serde(borrow, rename = "Units")]
-    set_to: Option<Cow<'a, str>>,
+    set_to: Option<Word<'a>>,
 }
+
+/// Borrowed from the line. Serde borrows through a type of its own, not through an `Option<Cow>`.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -41,16 +46,16 @@ pub(super) fn parse(text: &str) -> Option<Told> {
     let text = text.trim();
     if text.starts_with('{') {
         let said: Line<'_> = serde_json::from_str(text).ok()?;
-        let Some(speed) = said.speed else { return Some(Told::Answer(said.set_to.and_then(|word| set_to(&word)))) };
+        let Some(speed) = said.speed else { return Some(Told::Answer(said.set_to.and_then(|word| set_to(&word.0)))) };
         let number = match speed {
             Number::Plain(number) => number,
             Number::Quoted(text) => number(&text)?,
         };
         let unit = match said.unit {
-            Some(word) => Some(factor(&word)?),
+            Some(word) => Some(factor(&word.0)?),
             None => None,
         };
-        let away = said.direction.is_some_and(|word| word == "outbound");
+        let away = said.direction.is_some_and(|word| word.0 == "outbound");
         return Some(Told::Speed(if away { -number.abs() } else { number }, unit));
     }
     // The speed stands last, behind time and magnitude.
