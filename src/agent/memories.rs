@@ -29,9 +29,9 @@ impl MemoryFile {
         Self { path: state_directory.join("sensors").join(format!("{sensor}.memory")) }
     }
 
-    /// The file.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Where it is written before it takes the old one's place.
+    fn fresh(&self) -> PathBuf {
+        self.path.with_extension("new")
     }
 
     /// The bytes; `None` when nothing was kept.
@@ -47,24 +47,28 @@ impl MemoryFile {
         Ok(Some(bytes))
     }
 
-    /// Keeps the bytes.
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let fresh = self.path.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        File::open(folder)?.sync_all()
-    }
-
     /// Sets aside what its sensor does not understand; says where it is now.
     pub(super) fn set_aside(&self) -> io::Result<PathBuf> {
         let aside = self.path.with_extension("damaged");
         fs::rename(&self.path, &aside)?;
         Ok(aside)
     }
+}
+
+/// Keeps the bytes of each: all of them are written, then synced together, then put in the place of the old ones. A sync for
+/// each would be two for every sensor, and on a memory card most of all there are.
+pub(super) fn keep(all: &[(&MemoryFile, &[u8])]) -> io::Result<()> {
+    let Some(folder) = all.first().and_then(|(file, _)| file.path.parent()) else { return Ok(()) };
+    fs::create_dir_all(folder)?;
+    for (file, bytes) in all {
+        File::create(file.fresh())?.write_all(bytes)?;
+    }
+    let folder = File::open(folder)?;
+    rustix::fs::syncfs(&folder)?;
+    for (file, _) in all {
+        fs::rename(file.fresh(), &file.path)?;
+    }
+    folder.sync_all()
 }
 
 #[cfg(test)]
@@ -76,9 +80,12 @@ mod tests {
         let there = tempfile::tempdir().unwrap();
         let memory = MemoryFile::of(there.path(), "front-wheel");
         assert_eq!(memory.read().unwrap(), None);
-        memory.write(b"first").unwrap();
-        memory.write(b"second").unwrap();
+        let other = MemoryFile::of(there.path(), "rear-wheel");
+        keep(&[(&memory, b"first")]).unwrap();
+        keep(&[(&memory, b"second"), (&other, b"other")]).unwrap();
         assert_eq!(memory.read().unwrap().as_deref(), Some(&b"second"[..]));
+        assert_eq!(other.read().unwrap().as_deref(), Some(&b"other"[..]));
+        keep(&[]).unwrap();
         assert!(memory.set_aside().unwrap().ends_with("sensors/front-wheel.damaged"));
         assert_eq!(memory.read().unwrap(), None);
     }
@@ -87,7 +94,7 @@ mod tests {
     fn a_file_without_an_end_is_not_read_to_its_end() {
         let there = tempfile::tempdir().unwrap();
         let memory = MemoryFile::of(there.path(), "w");
-        memory.write(&vec![0; 200_000]).unwrap();
+        keep(&[(&memory, &vec![0; 200_000])]).unwrap();
         assert_eq!(memory.read().unwrap().map(|bytes| bytes.len() as u64), Some(MEMORY_MAX + 1));
     }
 }

@@ -162,6 +162,7 @@ pub async fn run(config: Config, mut reloads: Reloads, shutdown: impl Future<Out
         pace,
         shown: false,
         memories: recording::memories(&state_directory, &members),
+        forgetful: false,
         state_directory: state_directory.clone(),
     };
     let mut recording = tokio::spawn(recording.run());

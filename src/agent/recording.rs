@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    memories::MemoryFile,
+    memories::{self, MemoryFile},
     running::Member,
     sources::{CHANNEL, Said, What},
 };
@@ -112,6 +112,8 @@ pub(super) struct Recording {
     pub(super) shown: bool,
     /// Of each sensor, by its number.
     pub(super) memories: BTreeMap<usize, Kept>,
+    /// Memories could not be written the last time, so that it is said once.
+    pub(super) forgetful: bool,
 }
 
 /// What these sensors keep over a restart.
@@ -130,12 +132,13 @@ pub(super) struct Kept {
     file: MemoryFile,
     /// What was written last: the same is not written again.
     newest: Option<Vec<u8>>,
-    failing: bool,
+    /// What is to be written next.
+    next: Option<Vec<u8>>,
 }
 
 impl Kept {
     fn of(state_directory: &Path, member: &Member) -> Self {
-        Self { file: MemoryFile::of(state_directory, &member.sensor.name), newest: None, failing: false }
+        Self { file: MemoryFile::of(state_directory, &member.sensor.name), newest: None, next: None }
     }
 }
 
@@ -167,6 +170,7 @@ impl Recording {
             let Ok(said) = self.said.try_recv() else { break };
             self.hear(said);
         }
+        self.write_memories();
         let now = self.clock.now();
         self.note_losses(now);
         let gathered = self.recorder.change(&change.sources, now);
@@ -216,7 +220,7 @@ impl Recording {
             }
             What::Live(t, value) => self.recorder.show(place, t, value),
             What::Notice(notice) => self.recorder.notice(place, notice.kind, notice.detail, now),
-            What::Memory(bytes) => self.keep_memory(said.sensor, &bytes),
+            What::Memory(bytes) => self.keep_memory(said.sensor, bytes),
             What::Words(words) => self.recorder.explain(place, words),
             What::Fault(detail) => {
                 self.recorder.fault(place, &detail, now);
@@ -225,21 +229,35 @@ impl Recording {
         }
     }
 
-    /// Writes what a sensor keeps over a restart: a few kilobytes now and then, and while they are written what sensors say
-    /// waits in its channel.
-    fn keep_memory(&mut self, sensor: usize, bytes: &[u8]) {
-        let Some(memory) = self.memories.get_mut(&sensor) else { return };
-        if memory.newest.as_deref() == Some(bytes) {
+    /// Takes what a sensor keeps over a restart. All speak at the same times, and are written together.
+    fn keep_memory(&mut self, sensor: usize, bytes: Vec<u8>) {
+        if let Some(memory) = self.memories.get_mut(&sensor).filter(|memory| memory.newest.as_ref() != Some(&bytes)) {
+            memory.next = Some(bytes);
+        }
+    }
+
+    /// Writes what sensors keep: a few kilobytes now and then, and while they are written what sensors say waits in its
+    /// channel.
+    fn write_memories(&mut self) {
+        let waiting: Vec<(&MemoryFile, &[u8])> =
+            self.memories.values().filter_map(|memory| Some((&memory.file, memory.next.as_deref()?))).collect();
+        if waiting.is_empty() {
             return;
         }
-        match memory.file.write(bytes) {
-            Ok(()) => memory.newest = Some(bytes.to_owned()),
-            Err(cause) if memory.failing => {
-                debug!(file = %memory.file.path().display(), %cause, "what a sensor keeps cannot be written")
+        let kept = memories::keep(&waiting);
+        for memory in self.memories.values_mut() {
+            let written = memory.next.take();
+            if kept.is_ok() && written.is_some() {
+                memory.newest = written;
             }
+        }
+        match kept {
+            Ok(()) => self.forgetful = false,
+            Err(cause) if self.forgetful => debug!(%cause, "what sensors keep cannot be written"),
             Err(cause) => {
-                memory.failing = true;
-                warn!(file = %memory.file.path().display(), %cause, "what a sensor keeps cannot be written: its odometer will begin anew");
+                self.forgetful = true;
+                let folder = self.state_directory.join("sensors");
+                warn!(folder = %folder.display(), %cause, "what sensors keep cannot be written: odometers will begin anew");
             }
         }
     }
@@ -264,6 +282,7 @@ impl Recording {
         }
         let records = self.recorder.due(now, false);
         self.keep(records).await;
+        self.write_memories();
         self.live.send_replace(Some(self.recorder.live(now)));
         let troubles: Troubles =
             self.recorder.troubles().map(|(name, trouble)| (name.to_owned(), trouble.cloned())).collect();
@@ -318,6 +337,7 @@ impl Recording {
         while let Ok(said) = self.said.try_recv() {
             self.hear(said);
         }
+        self.write_memories();
         while let Ok(record) = self.others.try_recv() {
             self.keep(vec![record]).await;
         }
