@@ -20,11 +20,16 @@ use crate::{
         Source,
         fusion::{self, Fusion, Input},
     },
-    sensor::{ByteSensor, Counters, EdgeSensor, Sensor as _, StampSource, modbus, shaft::LookSensor},
+    sensor::{
+        ByteSensor, Counters, Edge, EdgeCapture, EdgeSensor, Sensor as _, StampSource, modbus, shaft::LookSensor,
+    },
 };
 
 /// Edges taken from the kernel at once; its own buffer holds at least as many.
 const EDGES: usize = 1024;
+
+/// How often the kernel is asked for more before a tick: edges that come faster than they are read must not hold it up.
+const READS: usize = 8;
 
 /// Bytes taken from a serial port at once: more than a receiver says in a second at 9600 baud.
 const BYTES: usize = 1024;
@@ -133,25 +138,59 @@ fn pulses(
     let (mut edges, mut readings) = (Vec::with_capacity(EDGES), Vec::new());
     while !outlet.stopping() {
         edges.clear();
-        if let Err(failed) = port.next_batch(ticks.wait(outlet.now()), &mut edges) {
+        let mut came = port.next_batch(ticks.wait(outlet.now()), &mut edges);
+        let now = outlet.now();
+        let due = came.is_ok() && ticks.due(now);
+        audit.delivered += hear(sensor, &edges);
+        let mut read_to_its_end = false;
+        if due {
+            came = hear_out(&mut *port, sensor, &mut edges).map(|(heard, to_its_end)| {
+                audit.delivered += heard;
+                read_to_its_end = to_its_end;
+            });
+        }
+        if let Err(failed) = came {
             // The next session begins anew, and goes on from here.
-            outlet.hand_on_rest(sensor, true);
+            outlet.hand_on_rest(sensor, outlet.now(), true);
             return Err(failed);
         }
-        edges.iter().for_each(|edge| sensor.on_edge(edge));
-        audit.delivered += edges.len() as u64;
-        if ticks.due(outlet.now()) {
-            sensor.tick(outlet.now(), &mut readings);
+        if due {
+            sensor.tick(now, &mut readings);
             // Only what was read to its end can be compared with what was counted.
-            if edges.len() < EDGES / 2 && audit.due.due(outlet.now()) {
+            if read_to_its_end && audit.due.due(now) {
                 outlet.suspect(audit.compare(port.interrupts(), &sensor.counters()));
             }
             outlet.hand_on(sensor, 0, &mut readings);
-            outlet.hand_on_rest(sensor, keep.due(outlet.now()));
+            outlet.hand_on_rest(sensor, now, keep.due(now));
         }
     }
-    outlet.hand_on_rest(sensor, true);
+    outlet.hand_on_rest(sensor, outlet.now(), true);
     Ok(())
+}
+
+fn hear(sensor: &mut (dyn EdgeSensor + Send), edges: &[Edge]) -> u64 {
+    edges.iter().for_each(|edge| sensor.on_edge(edge));
+    edges.len() as u64
+}
+
+/// Reads what waits, so that a tick for a time before this call has heard all that came until then: a thread that was held
+/// up takes its own delay for silence otherwise, and a turning wheel for one that stands. Gives how many edges there were, and
+/// whether they were all.
+fn hear_out<C: EdgeCapture + ?Sized>(
+    port: &mut C,
+    sensor: &mut (dyn EdgeSensor + Send),
+    edges: &mut Vec<Edge>,
+) -> Result<(u64, bool), C::Error> {
+    let mut heard = 0;
+    for _ in 0..READS {
+        edges.clear();
+        port.next_batch(Duration::ZERO, edges)?;
+        heard += hear(sensor, edges);
+        if edges.len() < EDGES / 2 {
+            return Ok((heard, true));
+        }
+    }
+    Ok((heard, false))
 }
 
 /// The kernel's count of a line's interrupts against what came of them.
@@ -201,17 +240,17 @@ fn shaft(
             Ok(None) => {}
             Err(failed) => {
                 // The next session begins anew, and goes on from here.
-                outlet.hand_on_rest(sensor, true);
+                outlet.hand_on_rest(sensor, outlet.now(), true);
                 return Err(failed);
             }
         }
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
             outlet.hand_on(sensor, 0, &mut readings);
-            outlet.hand_on_rest(sensor, keep.due(outlet.now()));
+            outlet.hand_on_rest(sensor, outlet.now(), keep.due(outlet.now()));
         }
     }
-    outlet.hand_on_rest(sensor, true);
+    outlet.hand_on_rest(sensor, outlet.now(), true);
     Ok(())
 }
 
@@ -248,7 +287,7 @@ async fn serial(
             sensor.tick(outlet.now(), &mut readings);
         }
         outlet.hand_on(sensor, 0, &mut readings);
-        outlet.hand_on_rest(sensor, false);
+        outlet.hand_on_rest(sensor, outlet.now(), false);
     }
     Ok(())
 }
@@ -309,5 +348,52 @@ mod tests {
         assert_eq!(audit.compare(Some(210), &known), 0, "known lost by their numbers");
         assert_eq!(audit.compare(None, &known), 0);
         assert_eq!(audit.compare(Some(300), &known), 0, "nobody counted before");
+    }
+
+    /// A port whose reader was held up after it was woken: what came meanwhile waits.
+    struct HeldUp(Vec<Edge>);
+
+    impl EdgeCapture for HeldUp {
+        type Error = std::convert::Infallible;
+
+        fn next_batch(&mut self, _: Duration, edges: &mut Vec<Edge>) -> Result<(), Self::Error> {
+            let count = self.0.len().min(EDGES);
+            edges.extend(self.0.drain(..count));
+            Ok(())
+        }
+
+        fn stamp_source(&self) -> StampSource {
+            StampSource::Interrupt
+        }
+
+        fn trusted_rate_hz(&self) -> Option<f64> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_waits_is_heard_before_a_tick_so_that_a_held_up_thread_says_no_standstill() {
+        use crate::{
+            estimator::{Wheel, WheelOptions},
+            sensor::EdgeKind,
+        };
+        // 24 pulses a metre at 10 m/s for 8 s; after the first second the thread is not let in for seven.
+        let options = WheelOptions { pulses_per_metre: 24.0, pulses_per_turn: None, ..WheelOptions::default() };
+        let mut wheel = Wheel::new(options);
+        let edge = |k: u32| Edge {
+            t: BootNs(1_000_000_000 + u64::from(k) * 4_166_667),
+            line: 0,
+            kind: EdgeKind::Rising,
+            seqno: k + 1,
+            line_seqno: k + 1,
+        };
+        (0..240).for_each(|k| wheel.on_edge(&edge(k)));
+        let mut waiting = HeldUp((240..1920).map(edge).collect());
+        let now = BootNs(9_000_000_000);
+        assert_eq!(hear_out(&mut waiting, &mut wheel, &mut Vec::new()), Ok((1680, true)));
+        let mut said = Vec::new();
+        crate::sensor::Sensor::tick(&mut wheel, now, &mut said);
+        let speed = said[0].value.expect("a speed").value;
+        assert!((speed - 10.0).abs() < 0.01, "{said:?}");
     }
 }

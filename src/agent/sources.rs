@@ -215,12 +215,12 @@ impl Outlet {
         }
     }
 
-    /// Hands on what the sensor has to tell beside its readings: its live value, news, UTC, and its memory when `keep` is
+    /// Hands on what the sensor has to tell beside its readings: its live value at `now`, news, UTC, and its memory when `keep` is
     /// due.
-    pub(super) fn hand_on_rest<S: Sensor + ?Sized>(&self, sensor: &mut S, keep: bool) {
+    pub(super) fn hand_on_rest<S: Sensor + ?Sized>(&self, sensor: &mut S, now: BootNs, keep: bool) {
         let said = |what| drop(self.said.try_send(Said { sensor: self.sensor, what }));
-        if let Some(value) = sensor.live(self.now()) {
-            said(What::Live(self.now(), value));
+        if let Some(value) = sensor.live(now) {
+            said(What::Live(now, value));
         }
         while let Some(notice) = sensor.notice() {
             said(What::Notice(notice));
