@@ -5,7 +5,7 @@
 //! CLOCK_REALTIME, which may be stepped; it is turned into boot time right after the frame was read.
 //!
 //! A port stays open while its bus is off: the socket lives on, and the first frame after it comes without a wait. How the
-//! bus is, [`CanPort::bus_state`] and [`CanPort::trouble`] tell. [`real`] alone knows socketcan.
+//! bus is, [`CanPort::bus_state`] and [`CanPort::trouble`] tell. `real.rs` alone knows socketcan.
 
 mod bus;
 mod link;
