@@ -47,13 +47,13 @@ fn faulty(state: &HubState, sensor: &str, words: &str) -> bool {
 }
 
 /// Samples of the receiver's speed that the hub has: its channel comes after the wheel's speed and four counts, and the
-/// control unit's speed.
+/// control unit's speed and three counts.
 fn speeds(state: &HubState) -> usize {
     let columns = state.stored.values().flat_map(|(_, record)| match record {
         Record::Samples(samples) => block::decode(&samples.block).unwrap(),
         _ => Vec::new(),
     });
-    columns.filter(|column| column.channel == 6).map(|column| column.samples.len()).sum()
+    columns.filter(|column| column.channel == 9).map(|column| column.samples.len()).sum()
 }
 
 fn events(state: &HubState, sensor: &str, kind: EventKind) -> Vec<String> {
