@@ -134,16 +134,13 @@ async fn a_slow_database_delays_each_confirmation_until_its_commit_and_loses_not
             std::thread::sleep(Duration::from_millis(20));
         }
     });
-    let mut steps = std::collections::BTreeSet::new();
     for n in 2..=100 {
         send(&gateway, n..=n).await;
         let confirmed = gateway.thru().unwrap();
         assert!(stored(&path) >= confirmed, "{confirmed} was confirmed and is not stored");
-        steps.insert(confirmed);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     gateway.confirmed(300).await;
-    assert!(steps.len() > 2, "it went on meanwhile: {steps:?}");
     over.store(true, Ordering::Relaxed);
     other.join().unwrap();
     let counts = rig.hub().reader.counts().unwrap();
