@@ -284,6 +284,7 @@ mod tests {
             let fields = fields("left", index);
             let (mut sensor, mut heard) = (nmea::Nmea::new(options), Vec::new());
             sensor.on_bytes(BootNs(1_000_000_000), sentence(&fields).as_bytes(), &mut heard);
+            heard.sort_by_key(|reading| reading.channel);
             let steps: Vec<i64> = heard
                 .iter()
                 .map(|reading| {
