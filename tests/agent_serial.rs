@@ -194,6 +194,74 @@ async fn a_receiver_dates_the_measurements_where_the_kernel_is_not_synchronised(
     adapter.pull();
 }
 
+/// Lines said while the agent is held up: some seconds of a receiver, and less than the kernel keeps.
+const HELD_LINES: u64 = 32;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_before_a_stop_or_a_reload_is_kept_by_an_agent_that_was_held_up() {
+    if !installed() {
+        return;
+    }
+    let broker = Broker::start();
+    let hub = Hub::start(broker.port).await;
+    // It numbers its lines, which are long, and says as many as are wanted by then.
+    let wanted = Arc::new(AtomicU64::new(0));
+    let mut said = 0;
+    let numbered = every(Duration::from_millis(20), {
+        let wanted = wanted.clone();
+        move || {
+            if said == wanted.load(Ordering::Relaxed) {
+                return Vec::new();
+            }
+            said += 1;
+            format!("N={said}{:90}\r\n", "").into_bytes()
+        }
+    });
+    let adapter = Adapter::plug_in(numbered);
+    // At either rate a line takes longer than a report period, so that none is left out as too many.
+    let sensor = |baud: u32| {
+        format!(
+            "[[sensor]]\nname = \"shaft\"\nkind = \"line\"\nport = \"{}\"\npattern = 'N=(?P<v>[0-9]+)'\nunit = \"rpm\"\nreport = \"100 Hz\"\nbaud = {baud}\n",
+            adapter.device.display()
+        )
+    };
+    let url = format!("mqtt://127.0.0.1:{}", broker.port);
+    let home = Home::new("generic-linux", &url, &sensor(57_600));
+    let mut agent = home.start();
+    let times =
+        |s: &HubState, line: u64| steps(s, 0, 0.01).iter().filter(|value| (**value - line as f64).abs() < 0.01).count();
+    for round in 0..6 {
+        // It listens once it hears a line: those said before it had opened the port are nobody's.
+        loop {
+            let line = wanted.fetch_add(1, Ordering::Relaxed) + 1;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            if (line.saturating_sub(3)..=line).any(|line| times(&hub.state(), line) == 1) {
+                break;
+            }
+        }
+        agent.hold();
+        let heard = wanted.fetch_add(HELD_LINES, Ordering::Relaxed);
+        // They lie in the kernel until the agent is let go.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        if round % 2 == 0 {
+            let broker = format!("url = \"{url}\"");
+            home.configure("generic-linux", &broker, &sensor(if round % 4 == 0 { 38_400 } else { 57_600 }));
+            agent.hang_up();
+            agent.let_go();
+        } else {
+            agent.ask_to_stop();
+            agent.let_go();
+            assert_eq!(agent.ended().await.code(), Some(0), "{}", agent.log());
+            agent = home.start();
+        }
+        let kept = |s: &HubState| (1..=HELD_LINES).all(|n| times(s, heard + n) == 1);
+        hub.until("the lines said while it was held up", kept).await;
+    }
+    agent.says("running").await;
+    agent.stop_well().await;
+    adapter.pull();
+}
+
 fn now_boot_ns() -> u64 {
     use speedwell::clock::{Clock, SystemClock};
     SystemClock.now().0

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::mpsc, task::JoinHandle as Task};
+use tokio::{sync::mpsc, task::JoinHandle as Task, time::timeout_at};
 use tracing::warn;
 
 use super::{
@@ -180,11 +180,12 @@ async fn close(groups: Vec<Group>) {
     groups.iter().for_each(|group| group.stop.store(true, Ordering::Relaxed));
     let until = Instant::now() + JOIN_WITHIN;
     for group in groups {
-        match group.worker {
-            // A serial read ends when bytes come or never: nothing it holds is worth waiting for.
-            Worker::Task(task) => {
+        let left_behind = match group.worker {
+            // It hears of the stop at its next turn, and reads what waits before it ends.
+            Worker::Task(mut task) => {
+                let ended = timeout_at(until.into(), &mut task).await.is_ok();
                 task.abort();
-                let _ = task.await;
+                (!ended).then(|| "a serial port".to_owned())
             }
             Worker::Thread(thread) => {
                 while Instant::now() < until && !thread.is_finished() {
@@ -192,10 +193,14 @@ async fn close(groups: Vec<Group>) {
                 }
                 if thread.is_finished() {
                     drop(thread.join());
+                    None
                 } else {
-                    warn!(thread = thread.thread().name(), "a sensor hangs in its driver: going on without it");
+                    Some(thread.thread().name().unwrap_or("a sensor").to_owned())
                 }
             }
+        };
+        if let Some(sensor) = left_behind {
+            warn!(sensor, "it hangs in its driver: going on without it");
         }
     }
 }

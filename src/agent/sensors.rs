@@ -21,7 +21,8 @@ use crate::{
         fusion::{self, Fusion, Input},
     },
     sensor::{
-        ByteSensor, Counters, Edge, EdgeCapture, EdgeSensor, Sensor as _, StampSource, modbus, shaft::LookSensor,
+        ByteSensor, Counters, Edge, EdgeCapture, EdgeSensor, Reading, Sensor as _, StampSource, modbus,
+        shaft::LookSensor,
     },
 };
 
@@ -31,8 +32,12 @@ const EDGES: usize = 1024;
 /// How often the kernel is asked for more before a tick: edges that come faster than they are read must not hold it up.
 const READS: usize = 8;
 
-/// Bytes taken from a serial port at once: more than a receiver says in a second at 9600 baud.
-const BYTES: usize = 1024;
+/// Bytes taken from a serial port at once: all that the kernel's line discipline keeps for a reader that was held up. What one
+/// read brings is dated as it came on the line, one byte after the other; what is left for a second one has no such time.
+const BYTES: usize = 4096;
+
+/// How long a last read waits: the kernel has what came before it, and says so in far less.
+const LAST_READ: Duration = Duration::from_millis(10);
 
 /// How often a sensor that speaks by itself is looked after: silence is noticed this much late at most.
 pub(super) const LOOK_AFTER: Duration = Duration::from_millis(100);
@@ -273,15 +278,9 @@ async fn serial(
         }
         // Cancel-safe: the port promises that a read that is dropped loses nothing.
         let wait = ticks.wait_until(outlet.now(), sensor.wakes());
-        match tokio::time::timeout(wait, port.read(&mut buffer)).await {
-            Ok(chunk) => {
-                let chunk = chunk?;
-                // One read brings several sentences when the agent was held up. Each has the time of its own place on
-                // the line: with one time for all, those after the first would be passed over as not later than it.
-                let bytes = buffer[..chunk.len].chunks(1).zip(0..);
-                bytes.for_each(|(byte, at)| sensor.on_bytes(chunk.t + settings.line_time(at), byte, &mut readings));
-            }
-            Err(_elapsed) => {}
+        if let Ok(chunk) = tokio::time::timeout(wait, port.read(&mut buffer)).await {
+            let chunk = chunk?;
+            hear_bytes(sensor, settings, chunk.t, &buffer[..chunk.len], &mut readings);
         }
         if ticks.due(outlet.now()) {
             sensor.tick(outlet.now(), &mut readings);
@@ -289,7 +288,27 @@ async fn serial(
         outlet.hand_on(sensor, 0, &mut readings);
         outlet.hand_on_rest(sensor, outlet.now(), false);
     }
+    // What came before the stop was asked for is kept, even where this task was held up and has not read it yet.
+    for _ in 0..READS {
+        let Ok(Ok(chunk)) = tokio::time::timeout(LAST_READ, port.read(&mut buffer)).await else { break };
+        hear_bytes(sensor, settings, chunk.t, &buffer[..chunk.len], &mut readings);
+        outlet.hand_on(sensor, 0, &mut readings);
+    }
+    outlet.hand_on_rest(sensor, outlet.now(), false);
     Ok(())
+}
+
+/// One read brings several sentences when the agent was held up. Each has the time of its own place on the line: with one
+/// time for all, those after the first would be passed over as not later than it.
+fn hear_bytes(
+    sensor: &mut (dyn ByteSensor + Send),
+    settings: &LineSettings,
+    t: BootNs,
+    bytes: &[u8],
+    readings: &mut Vec<Reading>,
+) {
+    let bytes = bytes.chunks(1).zip(0..);
+    bytes.for_each(|(byte, at)| sensor.on_bytes(t + settings.line_time(at), byte, readings));
 }
 
 /// Asks the devices of a Modbus line in turn until the port fails or the agent stops; `outlets` in the same order.

@@ -210,10 +210,25 @@ impl Agent {
         self.says_times(words, 1).await;
     }
 
+    /// Holds it up: it runs no further until it is let go.
+    pub fn hold(&self) {
+        signal(self.id(), libc::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn let_go(&self) {
+        signal(self.id(), libc::SIGCONT);
+    }
+
+    /// Asks it to stop, and does not wait for it.
+    pub fn ask_to_stop(&self) {
+        signal(self.id(), libc::SIGTERM);
+    }
+
     /// Asks it to stop; how it ended, and how long that took.
     pub async fn stop(&mut self) -> (ExitStatus, Duration) {
         let asked = Instant::now();
-        signal(self.id(), libc::SIGTERM);
+        self.ask_to_stop();
         (self.ended().await, asked.elapsed())
     }
 
