@@ -169,6 +169,8 @@ fn pulses(
             outlet.hand_on_rest(sensor, now, keep.due(now));
         }
     }
+    // The way that is kept has all pulses until the stop, if the line still gives them.
+    let _ = hear_out(&mut *port, sensor, &mut edges);
     outlet.hand_on_rest(sensor, outlet.now(), true);
     Ok(())
 }
