@@ -44,6 +44,19 @@ fn simulated(there: &Path, spool: &Path) -> PathBuf {
 }
 
 #[test]
+fn a_command_whose_reader_has_gone_ends_without_a_word() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_speedwell"))
+        .args(["boards", "rpi-4b"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(err(&output), "");
+}
+
+#[test]
 fn wrong_usage_ends_with_64_and_help_with_0() {
     assert_eq!(speedwell(&["frobnicate"]).status.code(), Some(USAGE));
     assert_eq!(speedwell(&[]).status.code(), Some(USAGE));

@@ -103,6 +103,9 @@ pub(crate) fn main() -> ExitCode {
             return code.into();
         }
     };
+    if !matches!(cli.command, Command::Run(_)) {
+        end_with_the_reader();
+    }
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
@@ -114,4 +117,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Spool(args) => spool::run(args),
     }
+}
+
+/// Lets a command whose output nobody reads any more end without a word, as `speedwell check | head` is meant. Programs in
+/// Rust are told by a failed write instead, which `println` takes for a defect. The agent writes to nobody, and stays.
+fn end_with_the_reader() {
+    // SAFETY: it is called before any other thread is made, and sets what a process begins with.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc,
 };
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use super::{ConfigArgs, Exit};
 
@@ -131,7 +131,7 @@ fn end_at_last() {
 }
 
 /// To the journal where it listens, in its own form with fields; to standard error otherwise. RUST_LOG overrides the
-/// configured level, for one run. Gives what sets another level.
+/// configured level, for one run: a level, or `module=level` for some modules beside it. Gives what sets another level.
 fn start_log(level: Level) -> impl Fn(Level) + Send {
     let (filter, handle) = reload::Layer::new(filter(level));
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
@@ -144,7 +144,7 @@ fn start_log(level: Level) -> impl Fn(Level) + Send {
     move |level| drop(handle.reload(self::filter(level)))
 }
 
-fn filter(level: Level) -> EnvFilter {
+fn filter(level: Level) -> Targets {
     let level = match level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
@@ -152,5 +152,10 @@ fn filter(level: Level) -> EnvFilter {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    EnvFilter::builder().with_default_directive(level.into()).from_env_lossy()
+    let told = std::env::var("RUST_LOG").unwrap_or_default().parse().unwrap_or_else(|cause| {
+        eprintln!("RUST_LOG is not used: {cause}; it is a level, or `module=level` joined by commas");
+        Targets::new()
+    });
+    let others = told.default_level().unwrap_or(level);
+    told.with_default(others)
 }

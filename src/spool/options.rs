@@ -68,10 +68,10 @@ impl Options {
         Ok(())
     }
 
-    /// Payload bytes after which a generation is closed. 8 MiB: sled opens that after a crash in some 30 ms and 13 MiB
-    /// of memory; a smaller spool gets smaller generations, so that a drop takes at most an eighth of it.
+    /// Payload bytes after which a generation is closed. What sled costs at its opening grows with the one it opens; a
+    /// smaller spool gets smaller generations, so that a drop takes at most an eighth of it.
     pub(super) fn generation_bytes(&self) -> u64 {
-        (self.max_size / 16).clamp(256 << 10, 8 << 20)
+        (self.max_size / 16).clamp(256 << 10, 2 << 20)
     }
 
     /// Disk space held back, to be able to work when the disk is full: opening a sled database writes.
