@@ -53,7 +53,7 @@ async fn use_damaged(dir: &Path, last: u64, case: &str) -> (u64, Vec<String>) {
 #[tokio::test]
 async fn one_flipped_bit_anywhere_loses_some_records_at_most_and_never_the_start() {
     let whole = tempfile::tempdir().unwrap();
-    filled(whole.path(), 8_000).await;
+    filled(whole.path(), 6_000).await;
     let length = fs::metadata(generations(whole.path())[0].join("db")).unwrap().len();
     let mut most = 0;
     for n in 0..12 {
@@ -61,7 +61,7 @@ async fn one_flipped_bit_anywhere_loses_some_records_at_most_and_never_the_start
         let dir = tempfile::tempdir().unwrap();
         copy_dir(whole.path(), dir.path());
         flip(&generations(dir.path())[0].join("db"), at);
-        let (lost, findings) = use_damaged(dir.path(), 8_000, &format!("bit flipped at {at}")).await;
+        let (lost, findings) = use_damaged(dir.path(), 6_000, &format!("bit flipped at {at}")).await;
         println!("bit flipped at {at} of {length}: {lost} records lost; {findings:?}");
         most = most.max(lost);
     }
@@ -88,7 +88,7 @@ async fn a_flipped_bit_in_a_sealed_generation_is_met_when_it_is_read() {
 #[tokio::test]
 async fn a_file_cut_short_loses_what_was_behind_the_cut_and_no_number_is_used_again() {
     let whole = tempfile::tempdir().unwrap();
-    filled(whole.path(), 8_000).await;
+    filled(whole.path(), 6_000).await;
     let length = fs::metadata(generations(whole.path())[0].join("db")).unwrap().len();
     for cut in [0, 1, length / 4, length / 2, length - 700_000, length - 5000, length - 1] {
         let dir = tempfile::tempdir().unwrap();
@@ -96,7 +96,7 @@ async fn a_file_cut_short_loses_what_was_behind_the_cut_and_no_number_is_used_ag
         let file = OpenOptions::new().write(true).open(generations(dir.path())[0].join("db")).unwrap();
         file.set_len(cut).unwrap();
         drop(file);
-        let (lost, _) = use_damaged(dir.path(), 8_000, &format!("cut at {cut}")).await;
+        let (lost, _) = use_damaged(dir.path(), 6_000, &format!("cut at {cut}")).await;
         println!("cut at {cut} of {length}: {lost} records lost");
     }
 }

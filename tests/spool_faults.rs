@@ -12,6 +12,7 @@ use std::{
 
 use speedwell::spool::{OpenError, Options, Spool};
 use speedwell_wire::{LossReason, Record};
+use speedwell_wire::{LossReason, Record};
 use spool_support::*;
 
 const IMAGE: u64 = 64 << 20;
@@ -142,7 +143,12 @@ fn a_disk_that_stays_bad_is_left_for_memory_and_what_was_durable_is_there_when_i
     disk.mount_again();
     let (spool, opened) = open(&disk.spool());
     assert_eq!(opened.log, on_disk);
-    let (records, _) = runtime().block_on(async { account(&read_all(&spool, 1).await) });
+    let mut entries = runtime().block_on(read_all(&spool, 1));
+    let Some(Record::Loss(told)) = entries.pop().map(|last| decode(&last)) else {
+        panic!("nothing is told of the memory")
+    };
+    assert_eq!(told.reason, LossReason::DiskFailed);
+    let (records, _) = account(&entries);
     assert_eq!(records[..2_000], (1..=2_000).collect::<Vec<_>>());
 }
 

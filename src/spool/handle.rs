@@ -7,7 +7,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use speedwell_wire::{LogId, Manifest, ManifestHash, Record, Seq, record};
+use speedwell_wire::{LogId, LossReason, Manifest, ManifestHash, Record, Seq, record};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{
@@ -18,7 +18,8 @@ use super::{
     options::Options,
     stats::{Opened, Place, Stats},
     store::{Store, Stored},
-    writer::Writer,
+    tally::Tally,
+    writer::{Reopen, Writer},
 };
 
 /// Commands that may wait for the writer thread. Each append carries about a second of records: more than this many
@@ -83,26 +84,34 @@ impl Spool {
     /// the agent from starting. Blocks for as long as the disk takes, up to a few hundred milliseconds after a crash.
     pub fn open(options: Options) -> Result<(Self, Opened), OpenError> {
         options.check()?;
-        let (disk, opened) = DiskLog::open(&options)?;
-        let store: Box<dyn Store> = if options.lazy.is_some() { Box::new(Lazy::new(disk)) } else { Box::new(disk) };
-        Self::start(options, store, opened)
+        let (mut store, mut opened) = open_disk(&options)?;
+        if let Some(left) = opened.left.take() {
+            opened.findings.push(tell_what_memory_took(&mut *store, &left));
+        }
+        Self::start(options, store, opened, Some(open_disk))
     }
 
     /// The memory twin behind the same handle: for tests, and for a demonstration that must leave nothing behind.
     pub fn in_memory(options: Options) -> Result<(Self, Opened), OpenError> {
         let store = Memory::new(super::random_log_id(), options.memory_max);
         let opened = Opened::in_memory(store.log_id());
-        Self::start(options, Box::new(store), opened)
+        Self::start(options, Box::new(store), opened, None)
     }
 
-    fn start(options: Options, store: Box<dyn Store>, opened: Opened) -> Result<(Self, Opened), OpenError> {
+    /// `reopen` opens the disk again once it has failed.
+    fn start(
+        options: Options,
+        store: Box<dyn Store>,
+        opened: Opened,
+        reopen: Option<Reopen>,
+    ) -> Result<(Self, Opened), OpenError> {
         let (commands, inbox) = mpsc::channel();
         let shown =
             Arc::new(Mutex::new(Shown { stats: store.stats(), manifests: store.manifests(), ..Shown::default() }));
         let (durable_tx, durable) = watch::channel(store.stats().durable_seq);
         let (log_tx, log) = watch::channel(store.log_id());
         let path = options.directory.clone();
-        let writer = Writer::new(options, store, inbox, shown.clone(), durable_tx, log_tx);
+        let writer = Writer::new(options, store, inbox, shown.clone(), durable_tx, log_tx, reopen);
         let writer = std::thread::Builder::new()
             .name("spool".into())
             .spawn(move || writer.run())
@@ -171,8 +180,8 @@ impl Spool {
         self.inner.durable.clone()
     }
 
-    /// The log's name. It changes once at most, when the disk fails while running and the log goes on in memory: then
-    /// numbers start again at 1. Ask before each read, or watch [`Spool::log`].
+    /// The log's name. It changes when the disk fails while running and the log goes on in memory, where numbers start
+    /// again at 1, and when the disk works again. Ask before each read, or watch [`Spool::log`].
     pub fn log_id(&self) -> LogId {
         *self.inner.log.borrow()
     }
@@ -201,6 +210,25 @@ impl Spool {
     /// Flushes and ends the writer thread. Further calls, on any clone, say [`SpoolError::Closed`].
     pub async fn close(&self) -> Result<(), SpoolError> {
         self.ask(Command::Close).await
+    }
+}
+
+/// Opens the log on disk, in its form.
+fn open_disk(options: &Options) -> Result<(Box<dyn Store>, Opened), OpenError> {
+    let (disk, opened) = DiskLog::open(options)?;
+    let store: Box<dyn Store> = if options.lazy.is_some() { Box::new(Lazy::new(disk)) } else { Box::new(disk) };
+    Ok((store, opened))
+}
+
+/// An earlier process went on in memory when the disk failed, and ended there. Gives that in words.
+fn tell_what_memory_took(store: &mut dyn Store, left: &Tally) -> String {
+    let loss = left.loss_from_here_on(LossReason::DiskFailed);
+    let bytes = record::encode(&loss);
+    let told = store.append(&[(loss, bytes)]).and_then(|_| store.flush()).and_then(|_| store.settle());
+    let words = "the disk had failed, and what was kept in memory from then on may be lost";
+    match told {
+        Ok(()) => format!("{words}: a loss stands for it"),
+        Err(_) => format!("{words}: the loss cannot be written, and is told at the next start"),
     }
 }
 
@@ -289,7 +317,7 @@ mod tests {
         let options = Options { fallback_to_memory, ..Options::new("unused") };
         let kept = Memory::new(LogId(7), options.memory_max);
         let disk = FailingDisk { kept, waiting: Vec::new(), gate, dead };
-        let (spool, _) = Spool::start(options, Box::new(disk), Opened::in_memory(LogId(7))).unwrap();
+        let (spool, _) = Spool::start(options, Box::new(disk), Opened::in_memory(LogId(7)), None).unwrap();
         (spool, LogId(7))
     }
 

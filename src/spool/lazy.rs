@@ -170,6 +170,14 @@ impl Store for Lazy {
         self.disk.take_notices()
     }
 
+    fn leave(&mut self) {
+        self.disk.leave();
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.disk.settle()
+    }
+
     /// What was handed out has its number in this log, at the hub perhaps already: under another log's name it would be
     /// there twice. It is told as lost.
     fn take_outstanding(&mut self) -> Vec<(Record, Vec<u8>)> {

@@ -3,9 +3,10 @@
 //! Two slots of 4 KiB in one file, written in turn and in place, so that a power cut in the middle of one leaves the
 //! other, and so that syncing needs no new block from the file system:
 //! ```text
-//! slot { length u16 LE, postcard of Marks, postcard of Later, check u32 LE (CRC-32C of all before) }
+//! slot { length u16 LE, postcard of Marks, postcard of Later, postcard of what was left, check u32 LE (CRC-32C of all before) }
 //! ```
-//! The slot with the greater `turn` counts. A page from before there was a `Later` ends without it.
+//! The slot with the greater `turn` counts. A page from before there was a `Later` ends without it, and most pages end
+//! behind it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -37,6 +38,10 @@ pub(super) struct Marks {
     /// Written behind the rest.
     #[serde(skip)]
     pub(super) later: Later,
+    /// The disk failed, and the log went on in memory: what lies behind `durable` is there, and this is what was known
+    /// of it. Written behind `later`, where there is any.
+    #[serde(skip)]
+    pub(super) left: Option<Tally>,
 }
 
 /// What came to the page later. It only grows at its end.
@@ -142,6 +147,9 @@ impl MarksFile {
         let turn = self.marks.turn + 1;
         let mut content = postcard::to_allocvec(&Marks { turn, ..self.marks.clone() }).map_err(io::Error::other)?;
         content.extend(postcard::to_allocvec(&self.marks.later).map_err(io::Error::other)?);
+        if let Some(left) = &self.marks.left {
+            content.extend(postcard::to_allocvec(left).map_err(io::Error::other)?);
+        }
         let length = u16::try_from(content.len()).map_err(io::Error::other)?;
         let mut slot = length.to_le_bytes().to_vec();
         slot.extend_from_slice(&content);
@@ -174,6 +182,7 @@ fn read_slot(file: &File, slot: u64) -> Option<Marks> {
     }
     let (marks, rest): (Marks, _) = postcard::take_from_bytes(&bytes[2..end]).ok()?;
     // A page that ends here was written before there was more to it.
-    let later = if rest.is_empty() { Later::default() } else { postcard::from_bytes(rest).ok()? };
-    Some(Marks { later, ..marks })
+    let (later, rest) = if rest.is_empty() { Default::default() } else { postcard::take_from_bytes(rest).ok()? };
+    let left = if rest.is_empty() { None } else { Some(postcard::from_bytes(rest).ok()?) };
+    Some(Marks { later, left, ..marks })
 }

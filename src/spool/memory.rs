@@ -32,6 +32,8 @@ pub(super) struct Memory {
     first: Seq,
     durable: Seq,
     confirmed: Seq,
+    /// Last number that was read.
+    handed: Seq,
     /// What was shed: up to `first - 1`.
     dropped: Option<(Seq, Tally)>,
     manifests: BTreeMap<ManifestHash, Manifest>,
@@ -48,6 +50,7 @@ impl Memory {
             first: 1,
             durable: 0,
             confirmed: 0,
+            handed: 0,
             dropped: None,
             manifests: BTreeMap::new(),
             stats: Stats::default(),
@@ -128,6 +131,7 @@ impl Store for Memory {
             seq += stored.span;
             found.push(stored);
         }
+        self.handed = self.handed.max(seq - 1);
         Ok(found)
     }
 
@@ -179,8 +183,20 @@ impl Store for Memory {
         Vec::new()
     }
 
+    fn in_doubt(&self) -> bool {
+        self.handed > self.confirmed
+    }
+
     fn take_outstanding(&mut self) -> Vec<(Record, Vec<u8>)> {
-        Vec::new()
+        let read = |first: Seq| first <= self.handed;
+        let told = self.dropped.take_if(|(first, _)| !read(*first));
+        let told = told.map(|(_, tally)| tally.loss_without_numbers(LossReason::SpoolFullOldest));
+        let told = told.map(|loss| (loss.clone(), record::encode(&loss)));
+        let stays = usize::try_from((self.handed + 1).saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let goes = self.records.split_off(stays.min(self.records.len()));
+        self.bytes = self.records.iter().map(|(_, bytes)| bytes.len() + RECORD_OVERHEAD).sum();
+        self.durable = self.last();
+        told.into_iter().chain(goes).collect()
     }
 
     fn close(&mut self) -> Result<(), StoreError> {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use speedwell_wire::{LogId, Seq};
 
+use super::tally::Tally;
+
 /// Where the records are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
@@ -33,6 +35,8 @@ pub struct Opened {
     pub findings: Vec<String>,
     /// How long it took.
     pub took: Duration,
+    /// An earlier process left this log for memory and did not come back to it: what was known of that.
+    pub(super) left: Option<Tally>,
 }
 
 impl Opened {
@@ -46,6 +50,7 @@ impl Opened {
             confirmed_seq: 0,
             findings: Vec::new(),
             took: Duration::ZERO,
+            left: None,
         }
     }
 }

@@ -55,7 +55,18 @@ pub(super) trait Store: Send {
     fn stats(&self) -> Stats;
     /// Words for events that came up since the last call.
     fn take_notices(&mut self) -> Vec<String>;
-    /// Takes the records that are not durable out of a store that failed, so that another can have them.
+    /// Whether entries were read that are not confirmed: they may be at the far end under their numbers in this log.
+    fn in_doubt(&self) -> bool {
+        false
+    }
+    /// The log goes on elsewhere, because this store failed: notes that, where it can still be written.
+    fn leave(&mut self) {}
+    /// What was noted at that is settled.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// Takes the records that are not durable out of a store that failed, so that another can have them; out of one in
+    /// memory, those that were never read.
     fn take_outstanding(&mut self) -> Vec<(Record, Vec<u8>)>;
     /// Flushes and writes down what is only in memory.
     fn close(&mut self) -> Result<(), StoreError>;

@@ -70,6 +70,12 @@ impl Tally {
         Record::Loss(Loss { reason, records, samples, from, until })
     }
 
+    /// The loss record for what followed on these, and for these.
+    pub(super) fn loss_from_here_on(&self, reason: LossReason) -> Record {
+        let Tally { samples, from, .. } = *self;
+        Record::Loss(Loss { reason, records: 0, samples, from, until: None })
+    }
+
     /// The loss record for samples that went without their numbers going with them.
     pub(super) fn loss_without_numbers(&self, reason: LossReason) -> Record {
         let Tally { samples, from, until, .. } = *self;

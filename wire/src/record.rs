@@ -278,6 +278,9 @@ pub enum LossReason {
     /// The spool was full: old records were thinned to one value a second of each channel. The samples told are those
     /// that went.
     Thinned,
+    /// The disk failed, and what was kept in memory from `from` on went with the process before it reached another
+    /// place. The samples told are those that were known when the disk was left.
+    DiskFailed,
 }
 
 impl LossReason {
@@ -290,6 +293,7 @@ impl LossReason {
             LossReason::Overrun => "overrun",
             LossReason::TooLarge => "too-large",
             LossReason::TooOld => "too-old",
+            LossReason::DiskFailed => "disk-failed",
             LossReason::Thinned => "thinned",
         }
     }

@@ -465,6 +465,17 @@ impl Store for DiskLog {
         std::mem::take(&mut self.notices)
     }
 
+    fn leave(&mut self) {
+        self.marks.marks.left = Some(self.waiting_tally.clone());
+        // In place, so that a full disk takes it; one that takes nothing leaves it untold.
+        let _told_as_far_as_can_be = self.marks.save();
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.marks.marks.left = None;
+        self.save_marks().map_err(failed)
+    }
+
     fn take_outstanding(&mut self) -> Vec<(Record, Vec<u8>)> {
         self.close_chunk();
         let chunks = std::mem::take(&mut self.waiting);

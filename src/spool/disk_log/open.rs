@@ -51,6 +51,7 @@ impl DiskLog {
             confirmed_seq: stats.confirmed_seq,
             findings,
             took: began.elapsed(),
+            left: log.marks.marks.left.clone(),
         };
         Ok((log, opened))
     }
@@ -188,11 +189,14 @@ impl DiskLog {
     /// handed out are passed over, and the hole is told as a loss.
     fn take_up(
         &mut self,
-        write: Generation,
-        walked: Walked,
+        mut write: Generation,
+        mut walked: Walked,
         damaged: bool,
         findings: &mut Vec<String>,
     ) -> Result<(), DiskError> {
+        if self.marks.marks.left.is_some() && walked.last.is_some_and(|last| last > self.durable()) {
+            (write, walked) = self.cut_back(write)?;
+        }
         let found = walked.last.unwrap_or(write.first - 1);
         let Marks { durable: promised, ceiling, ref later, .. } = self.marks.marks;
         let lent = later.lent;
@@ -231,6 +235,17 @@ impl DiskLog {
         Ok(())
     }
 
+    /// What a failing disk took after all, behind the last number that was flushed: it went on in memory when the log was
+    /// left, under other numbers.
+    fn cut_back(&mut self, write: Generation) -> Result<(Generation, Walked), DiskError> {
+        self.begin_generation(write.first);
+        write.shut();
+        (self.write_end, self.write_tally) = (self.durable(), None);
+        self.move_on()?;
+        let climbed = Generation::open(&self.home, self.write_first, 0)?;
+        Ok((climbed.generation, climbed.walked))
+    }
+
     /// Seals the write generation and begins the next behind `ceiling`, leaving a hole.
     fn roll_past(&mut self, ceiling: Seq) -> Result<(), DiskError> {
         let last = self.durable();
@@ -244,5 +259,47 @@ impl DiskLog {
         self.marks.marks.durable = ceiling;
         self.next = ceiling + 1;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use speedwell_wire::{Event, EventKind};
+
+    use super::*;
+
+    fn event(n: u64) -> (Record, Vec<u8>) {
+        let (kind, detail) = (EventKind::Spool, n.to_string());
+        let record = Record::Event(Event { boot: 1, t_ns: n, sensor: None, kind, detail });
+        let bytes = record::encode(&record);
+        (record, bytes)
+    }
+
+    #[test]
+    fn what_a_failing_disk_took_after_all_is_not_found_again_where_the_log_was_left_for_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = Options::new(directory.path());
+        let (mut log, _) = DiskLog::open(&options).unwrap();
+        log.append(&[event(1), event(2)]).unwrap();
+        log.flush().unwrap();
+        log.append(&[event(3)]).unwrap();
+        log.close_chunk();
+        let (first, bytes) = log.waiting[0].clone();
+        log.leave();
+        log.write().unwrap().insert(first, &bytes).unwrap();
+        log.write().unwrap().flush().unwrap();
+        drop(log);
+
+        let (mut log, opened) = DiskLog::open(&options).unwrap();
+        assert_eq!((opened.last_seq, opened.findings), (2, Vec::<String>::new()));
+        assert_eq!(opened.left.map(|left| (left.records, left.from)), Some((1, Some((1, 3)))));
+        log.settle().unwrap();
+        log.append(&[event(4)]).unwrap();
+        assert_eq!(log.flush().unwrap(), 3);
+        let read = log.read_from(1, 1 << 20).unwrap();
+        let bytes: Vec<_> = read.into_iter().map(|stored| stored.bytes).collect();
+        assert_eq!(bytes, [event(1).1, event(2).1, event(4).1]);
+        drop(log);
+        assert_eq!(DiskLog::open(&options).unwrap().1.left, None);
     }
 }
