@@ -12,7 +12,6 @@ use std::{
 
 use speedwell::spool::{OpenError, Options, Spool};
 use speedwell_wire::{LossReason, Record};
-use speedwell_wire::{LossReason, Record};
 use spool_support::*;
 
 const IMAGE: u64 = 64 << 20;
