@@ -113,8 +113,8 @@ impl<'t> Walk<'t> {
         self.complain(&section.span, &path, format!("is missing: {what}"))
     }
 
-    /// Complains of keys that do not exist in this table.
-    pub(super) fn unknown_keys(&mut self, section: &Section<'_>, elsewhere: &[(&str, &[&str])]) {
+    /// Complains of keys that do not exist in this table. `kinds` are the kinds of sensor beside this one, with their keys.
+    pub(super) fn unknown_keys(&mut self, section: &Section<'_>, kinds: &[(&str, &[&str])]) {
         let Some(table) = section.table else { return };
         for key in table.keys() {
             let name: &str = key.get_ref();
@@ -129,12 +129,17 @@ impl<'t> Walk<'t> {
             let unused: Vec<&str> = section.known.iter().copied().filter(|k| !table.contains_key(*k)).collect();
             let other = keys::OTHER_WORDS.iter().find(|(word, _)| *word == name).map(|(_, key)| *key);
             let other = other.filter(|key| section.known.contains(key));
-            let home = elsewhere.iter().find(|(_, known)| known.contains(&name));
+            let homes = kinds.iter().filter(|(_, known)| known.contains(&name));
+            let homes: Vec<String> = homes.map(|(kind, _)| format!("\"{kind}\"")).collect();
             let complaint = self.complain(&key.span(), &path, format!("there is no key `{name}` here"));
-            match (home, other) {
-                (Some((home, _)), _) => complaint.note(format!("`{name}` belongs to {home}")),
-                (None, Some(key)) => complaint.note(format!("did you mean `{key}`?")),
-                (None, None) => complaint.meant(name, unused),
+            match (homes.as_slice(), other) {
+                ([], Some(key)) => complaint.note(format!("did you mean `{key}`?")),
+                ([], None) => complaint.meant(name, unused),
+                ([kinds @ .., last], _) if !kinds.is_empty() => {
+                    let kinds = kinds.join(", ");
+                    complaint.note(format!("`{name}` belongs to sensors of kind = {kinds} or {last}"))
+                }
+                ([home, ..], _) => complaint.note(format!("`{name}` belongs to sensors of kind = {home}")),
             };
             complaint.allowed(section.known.join(", "));
         }

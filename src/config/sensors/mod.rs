@@ -137,7 +137,7 @@ fn sensor(
     let kind = kind(walk, &any)?;
     let section = section(kind.keys);
     let others: Vec<(&str, &[&str])> =
-        KINDS.iter().filter(|other| other.word != kind.word).map(|other| (other.home, other.keys)).collect();
+        KINDS.iter().filter(|other| other.word != kind.word).map(|other| (other.word, other.keys)).collect();
     walk.unknown_keys(&section, &others);
     let kind = (kind.read)(walk, &section, board, claims)?;
     Some(Sensor { name: name?, kind })
@@ -150,8 +150,6 @@ type Read = fn(&mut Walk<'_>, &Section<'_>, Option<&Board>, &mut Claims) -> Opti
 struct Kind {
     /// As it is written.
     word: &'static str,
-    /// What its sensors are called where a key of theirs turns up elsewhere.
-    home: &'static str,
     keys: &'static [&'static str],
     read: Read,
 }
@@ -160,73 +158,61 @@ struct Kind {
 const KINDS: &[Kind] = &[
     Kind {
         word: "hall",
-        home: "sensors of kind = \"hall\"",
         keys: keys::HALL,
         read: |walk, section, board, claims| hall::read(walk, section, board, claims).map(SensorKind::Hall),
     },
     Kind {
         word: "encoder",
-        home: "sensors of kind = \"encoder\"",
         keys: keys::ENCODER,
         read: |walk, section, board, claims| hall::read_encoder(walk, section, board, claims).map(SensorKind::Hall),
     },
     Kind {
         word: "j1939",
-        home: "sensors of kind = \"j1939\"",
         keys: keys::J1939,
         read: |walk, section, _, _| j1939::read(walk, section).map(SensorKind::J1939),
     },
     Kind {
         word: "obd2",
-        home: "sensors of kind = \"obd2\"",
         keys: keys::OBD2,
         read: |walk, section, _, claims| obd2::read(walk, section, claims).map(SensorKind::Obd2),
     },
     Kind {
         word: "dbc",
-        home: "sensors of kind = \"dbc\"",
         keys: keys::DBC,
         read: |walk, section, _, claims| dbc::read(walk, section, claims).map(SensorKind::Dbc),
     },
     Kind {
         word: "canopen",
-        home: "sensors of kind = \"canopen\"",
         keys: keys::CANOPEN,
         read: |walk, section, _, _| canopen::read(walk, section).map(SensorKind::CanOpen),
     },
     Kind {
         word: "modbus",
-        home: "sensors of kind = \"modbus\"",
         keys: keys::MODBUS,
         read: |walk, section, board, claims| modbus::read(walk, section, board, claims).map(SensorKind::Modbus),
     },
     Kind {
         word: "radar",
-        home: "sensors of kind = \"radar\"",
         keys: keys::RADAR,
         read: |walk, section, board, claims| radar::read(walk, section, board, claims).map(SensorKind::Radar),
     },
     Kind {
         word: "line",
-        home: "sensors of kind = \"line\"",
         keys: keys::LINE,
         read: |walk, section, board, claims| line::read(walk, section, board, claims).map(SensorKind::Line),
     },
     Kind {
         word: "ubx",
-        home: "sensors of kind = \"ubx\"",
         keys: keys::UBX,
         read: |walk, section, board, claims| ubx::read(walk, section, board, claims).map(SensorKind::Ubx),
     },
     Kind {
         word: "nmea",
-        home: "sensors of kind = \"nmea\"",
         keys: keys::NMEA,
         read: |walk, section, board, claims| nmea::read(walk, section, board, claims).map(SensorKind::Nmea),
     },
     Kind {
         word: "as5600",
-        home: "sensors of kind = \"as5600\"",
         keys: keys::AS5600,
         read: |walk, section, board, claims| {
             encoder::read(walk, section, Chip::As5600, board, claims).map(SensorKind::Encoder)
@@ -234,7 +220,6 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         word: "as5048a",
-        home: "sensors of kind = \"as5048a\"",
         keys: keys::AS5048A,
         read: |walk, section, board, claims| {
             encoder::read(walk, section, Chip::As5048a, board, claims).map(SensorKind::Encoder)
@@ -242,7 +227,6 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         word: "ls7366r",
-        home: "sensors of kind = \"ls7366r\"",
         keys: keys::LS7366R,
         read: |walk, section, board, claims| {
             encoder::read(walk, section, Chip::Ls7366r, board, claims).map(SensorKind::Encoder)
