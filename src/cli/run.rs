@@ -152,7 +152,8 @@ fn filter(level: Level) -> Targets {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    let told = std::env::var("RUST_LOG").unwrap_or_default().parse().unwrap_or_else(|cause| {
+    let told = std::env::var("RUST_LOG").ok().filter(|told| !told.is_empty());
+    let told = told.map_or(Ok(Targets::new()), |told| told.parse()).unwrap_or_else(|cause| {
         eprintln!("RUST_LOG is not used: {cause}; it is a level, or `module=level` joined by commas");
         Targets::new()
     });
