@@ -13,9 +13,12 @@ use std::{
 use rig::*;
 use speedwell_hub::{
     ingest::decode::{Decoder, Message},
-    store::{Committed, Done, HistoryQuery, MAX_CHUNKS, Sqlite, Standing, Store, Work},
+    store::{
+        Committed, Done, HistoryQuery, KEEP_KEYS_NS, MAX_CHUNKS, Reading, Readings, ReadingsDone, Sqlite, Standing,
+        Store, Work,
+    },
 };
-use speedwell_wire::{Batch, ClockFix, ClockSource, Loss, LossReason, Quantity, Record, Samples, frame};
+use speedwell_wire::{Batch, ClockFix, ClockSource, Loss, LossReason, Quality, Quantity, Record, Samples, frame};
 
 fn open(path: &Path) -> Sqlite {
     Sqlite::open(path).unwrap()
@@ -251,6 +254,73 @@ fn a_database_of_a_newer_program_is_refused_and_left_alone() {
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let told = Sqlite::open(&path).err().unwrap().to_string();
     assert!(told.contains("form 99"), "{told}");
+}
+
+/// A reading of the channel that `query` asks for, at a second and a half of the same time.
+fn reading(device: &str, second: i64, value: f64) -> Reading {
+    Reading {
+        device: id(device),
+        sensor: "front-wheel".into(),
+        quantity: Quantity::Speed,
+        utc_ns: BOOT_UTC_NS + second * 1_000_000_000 + 500_000_001,
+        value,
+        uncertainty: None,
+        quality: Quality::Good,
+    }
+}
+
+fn give(store: &mut Sqlite, key: Option<&str>, received_ns: i64, items: Vec<Reading>) -> ReadingsDone {
+    let digest = [items.iter().map(|item| item.value as u8).sum(); 32];
+    let given = Readings { source: "a key".into(), key: key.map(Into::into), digest, received_ns, items };
+    match store.commit(&[Work::Readings(given)]).unwrap().pop() {
+        Some(Done::Readings(done)) => done,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn readings_that_came_one_by_one_are_among_the_samples_of_gateways_and_the_same_again_is_a_duplicate() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(&directory.path().join("hub.sqlite"));
+    commit(&mut store, &batch("truck-7", 1, [fix(), second(2), second(3)]));
+    let done = give(&mut store, None, 0, vec![reading("truck-7", 2, 1.5), reading("truck-7", 9, 2.5)]);
+    assert_eq!((done.stored, done.duplicates, done.newest.len()), (2, 0, 1));
+    let again = give(&mut store, None, 0, vec![reading("truck-7", 9, 7.0), reading("truck-7", 1, f64::NAN)]);
+    assert_eq!((again.stored, again.duplicates, again.newest.len()), (0, 1, 0));
+    give(&mut store, None, 0, vec![reading("stranger", 4, 3.5)]);
+
+    let reader = store.reader();
+    let found = reader.history(&query(0, 20)).unwrap();
+    assert_eq!((found.points.len(), found.clock), (22, Some(ClockSource::Ntp)));
+    assert!(found.points.is_sorted_by_key(|point| point.utc_ns));
+    assert_eq!((found.points[6].value, found.points[21].value), (1.5, 2.5));
+    let short = reader.history(&HistoryQuery { limit: 6, ..query(0, 20) }).unwrap();
+    assert_eq!((&short.points[..], short.next_ns), (&found.points[..6], Some(found.points[6].utc_ns)));
+    let latest = reader.latest().unwrap();
+    let latest: Vec<_> = latest.iter().map(|l| (l.gateway.as_str(), l.newest.value)).collect();
+    assert_eq!(latest, [("truck-7", 2.5), ("stranger", 3.5)]);
+    assert_eq!(reader.counts().unwrap().readings, 3);
+    let standings = reader.standings().unwrap();
+    let standings: Vec<_> = standings.iter().map(|(id, s)| (id.as_str(), s.readings, s.thru)).collect();
+    assert_eq!(standings, [("stranger", 1, 0), ("truck-7", 2, 3)]);
+}
+
+#[test]
+fn a_request_that_comes_again_with_its_key_gets_the_first_answer_and_a_key_for_another_request_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hub.sqlite");
+    let items = || vec![reading("bike", 1, 1.0), reading("bike", 1, 1.0), reading("bike", 2, 2.0)];
+    let first = give(&mut open(&path), Some("k"), 5, items());
+    assert_eq!((first.stored, first.duplicates, first.repeated), (2, 1, false));
+    let mut store = open(&path);
+    let again = give(&mut store, Some("k"), 6, items());
+    assert_eq!((again.stored, again.duplicates, again.repeated, again.newest.len()), (2, 1, true, 0));
+    let other = give(&mut store, Some("k"), 7, vec![reading("bike", 3, 3.0)]);
+    assert_eq!(other, ReadingsDone { conflict: true, ..ReadingsDone::default() });
+    assert_eq!(store.reader().counts().unwrap().readings, 2);
+    // A day later the key is free again.
+    let later = give(&mut store, Some("k"), 6 + KEEP_KEYS_NS, vec![reading("bike", 3, 3.0)]);
+    assert_eq!((later.stored, later.conflict), (1, false));
 }
 
 /// Not a test: the process that the next one kills.

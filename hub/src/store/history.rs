@@ -8,7 +8,7 @@ use speedwell_wire::{Channel, ClockSource, Manifest, block};
 use super::{
     ClockMap, History, HistoryQuery, MAX_CHUNKS, MAX_POINTS, Point, StoreError, Undated,
     clock::{Stretch, to_utc},
-    sqlite::{clock_fix, manifest},
+    sqlite::{clock_fix, manifest, unword, word},
 };
 
 /// Clock fixes of one boot that are looked at: one an hour for ten years.
@@ -32,7 +32,7 @@ struct Reading<'a> {
     limit: usize,
     manifests: HashMap<i64, Manifest>,
     /// The earliest so far, each with who vouches for its time; one more than the limit tells that there are more.
-    points: Vec<(Point, ClockSource)>,
+    points: Vec<(Point, Option<ClockSource>)>,
     /// Records still to be looked at.
     chunks: usize,
     /// From here on the answer is not complete.
@@ -78,6 +78,7 @@ pub(super) fn history(db: &Connection, query: &HistoryQuery) -> Result<History, 
     stretches.sort_by_key(|(begins, ..)| *begins);
     let (limit, manifests) = (query.limit.min(MAX_POINTS), HashMap::new());
     let mut reading = Reading { db, query, limit, manifests, points: Vec::new(), chunks: MAX_CHUNKS, next: None };
+    reading.readings()?;
     for (begins, boot, stretch) in &stretches {
         if reading.chunks == 0 {
             reading.cut(*begins);
@@ -128,6 +129,25 @@ fn bound(n: u64) -> i64 {
 }
 
 impl Reading<'_> {
+    /// The earliest that came one by one; one more than the limit tells that there are more.
+    fn readings(&mut self) -> Result<(), StoreError> {
+        let mut rows = self.db.prepare_cached(
+            "SELECT utc_ns, value, uncertainty, quality FROM readings
+             JOIN series ON id = series AND gateway = ? AND sensor = ? AND quantity = ?
+             WHERE utc_ns BETWEEN ? AND ? ORDER BY utc_ns LIMIT ?",
+        )?;
+        let HistoryQuery { gateway, sensor, quantity, from_ns, to_ns, .. } = self.query;
+        let most = self.limit as i64 + 1;
+        let mut rows = rows.query(params![gateway.as_str(), sensor, word(quantity), from_ns, to_ns, most])?;
+        while let Some(row) = rows.next()? {
+            let quality = unword(&row.get::<_, String>(3)?)?;
+            let point = Point { utc_ns: row.get(0)?, value: row.get(1)?, uncertainty: row.get(2)?, quality };
+            self.points.push((point, None));
+        }
+        self.prune();
+        Ok(())
+    }
+
     fn stretch(&mut self, boot: &Boot, stretch: &Stretch) -> Result<(), StoreError> {
         let (from, to) = (bound(stretch.from), bound(stretch.to));
         let mut rows = self.db.prepare_cached(
@@ -171,7 +191,8 @@ impl Reading<'_> {
             if asked && (stretch.from..=stretch.to).contains(&t_ns) && self.next.is_none_or(|next| utc_ns <= next) {
                 let value = channel.value(sample.value);
                 let uncertainty = sample.uncertainty.in_unit(channel.resolution());
-                self.points.push((Point { utc_ns, value, uncertainty, quality: sample.quality }, stretch.fix.source));
+                self.points
+                    .push((Point { utc_ns, value, uncertainty, quality: sample.quality }, Some(stretch.fix.source)));
             }
         }
         Ok(())
@@ -202,8 +223,8 @@ impl Reading<'_> {
             self.points.retain(|(point, _)| point.utc_ns <= next);
         }
         // One that nobody vouches for makes the whole answer one that nobody vouches for.
-        let untrusted = self.points.iter().any(|(_, source)| *source == ClockSource::Untrusted);
-        let last = self.points.last().map(|(_, source)| *source);
+        let untrusted = self.points.iter().any(|(_, source)| *source == Some(ClockSource::Untrusted));
+        let last = self.points.iter().rev().find_map(|(_, source)| *source);
         let clock = if untrusted { Some(ClockSource::Untrusted) } else { last };
         let points = self.points.into_iter().map(|(point, _)| point).collect();
         History { points, truncated: self.next.is_some(), next_ns: self.next, clock, undated: Vec::new() }

@@ -20,7 +20,6 @@ use speedwell_wire::{
 
 pub mod clock;
 mod history;
-mod schema;
 pub mod sqlite;
 pub mod writer;
 
@@ -36,6 +35,11 @@ pub const MAX_CHUNKS: usize = 50_000;
 pub const MAX_REJECTED_BYTES: usize = 4096;
 /// Set-aside payloads kept; the oldest make room.
 pub const MAX_REJECTED_ROWS: u32 = 10_000;
+
+/// How long a request's key is known, ns: a day. Who asks again later gets its readings told as duplicates.
+pub const KEEP_KEYS_NS: i64 = 24 * 3600 * 1_000_000_000;
+/// Keys known; the oldest make room. Some 100 bytes each.
+pub const MAX_KEYS: u32 = 1_000_000;
 
 /// The place where everything is kept. One owner, one thread.
 pub trait Store: Send + 'static {
@@ -76,6 +80,8 @@ pub enum Work {
     Manifest(Arc<Manifest>),
     /// A payload that could not be used.
     Rejected(Rejected),
+    /// Readings that came one by one, from those who are no gateways of ours.
+    Readings(Readings),
 }
 
 /// A batch, decoded as far as the store needs.
@@ -178,6 +184,60 @@ pub fn gateway_of(source: &str) -> &str {
     source.split('/').next().unwrap_or_default()
 }
 
+/// Readings of one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Readings {
+    /// Who gave them: the scope of `key`.
+    pub source: String,
+    /// The giver's name for this request: the same again stores nothing and gets the first answer.
+    pub key: Option<String>,
+    /// SHA-256 of the request, so that one key for two requests is seen.
+    pub digest: [u8; 32],
+    /// When it arrived, UTC ns.
+    pub received_ns: i64,
+    /// The readings. One whose value is no number is passed over.
+    pub items: Vec<Reading>,
+}
+
+/// One reading. Device, sensor, quantity and time are its name: the same again is a duplicate, and the first stays.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Whose.
+    pub device: GatewayId,
+    /// The sensor's name.
+    pub sensor: String,
+    /// What is measured.
+    pub quantity: Quantity,
+    /// When, UTC ns, as the giver told it.
+    pub utc_ns: i64,
+    /// In the quantity's unit.
+    pub value: f64,
+    /// One standard uncertainty in that unit, when known.
+    pub uncertainty: Option<f64>,
+    /// How far it can be trusted.
+    pub quality: Quality,
+}
+
+/// A reading as the newest of its series.
+fn latest_of(reading: &Reading) -> Latest {
+    let Reading { device, sensor, quantity, utc_ns, value, uncertainty, quality } = reading.clone();
+    let newest = Newest { sensor, quantity, t_ns: utc_ns.max(0) as u64, value, uncertainty, quality };
+    Latest { gateway: device, log: LogId(0), boot: 0, newest, utc_ns: Some(utc_ns) }
+}
+
+/// Adds the newest readings to the newest samples; of one channel in both, the later in UTC stays.
+fn merge_latest(mut all: Vec<Latest>, readings: Vec<Latest>) -> Vec<Latest> {
+    for reading in readings {
+        let channel = |l: &Latest| (l.gateway.clone(), l.newest.sensor.clone(), l.newest.quantity);
+        match all.iter_mut().find(|old| channel(old) == channel(&reading)) {
+            Some(old) if old.utc_ns <= reading.utc_ns => *old = reading,
+            Some(_) => {}
+            None => all.push(reading),
+        }
+    }
+    all
+}
+
 /// What became of a piece of [`Work`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Done {
@@ -185,6 +245,8 @@ pub enum Done {
     Batch(Committed),
     /// Kept.
     Kept,
+    /// Readings were judged.
+    Readings(ReadingsDone),
 }
 
 /// What became of a batch.
@@ -212,14 +274,29 @@ pub struct Committed {
     pub newest: Vec<Latest>,
 }
 
+/// What became of [`Readings`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadingsDone {
+    /// Readings stored.
+    pub stored: u32,
+    /// Readings that were stored before.
+    pub duplicates: u32,
+    /// This key was answered before; the numbers are those of the first answer.
+    pub repeated: bool,
+    /// This key was used for another request: nothing was stored.
+    pub conflict: bool,
+    /// The newest values that these brought.
+    pub newest: Vec<Latest>,
+}
+
 /// The newest stored value of a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latest {
     /// Whose.
     pub gateway: GatewayId,
-    /// The log it came in; each counts its boots anew.
+    /// The log it came in; each counts its boots anew. 0 for a reading that came one by one.
     pub log: LogId,
-    /// The boot of its time.
+    /// The boot of its time; 0 for such a reading, whose boot time is its UTC.
     pub boot: u32,
     /// The value.
     pub newest: Newest,
@@ -253,7 +330,8 @@ pub struct History {
     pub truncated: bool,
     /// Where to ask on from then, UTC ns: all before it is in this answer.
     pub next_ns: Option<i64>,
-    /// Who vouches for the times; the least trusted of them.
+    /// Who vouches for the times; the least trusted of them. The giver of readings that came one by one told their times
+    /// himself, and is not counted.
     pub clock: Option<ClockSource>,
     /// Boots that may lie in the range, in order: nobody ever vouched for their time.
     pub undated: Vec<Undated>,
@@ -315,6 +393,8 @@ pub struct Standing {
     pub lost_samples: u64,
     /// Payloads of it that were set aside.
     pub rejected: u64,
+    /// Readings that came one by one.
+    pub readings: u64,
 }
 
 impl Standing {
@@ -347,6 +427,8 @@ pub struct Counts {
     pub gaps: u64,
     /// Payloads set aside.
     pub rejected: u64,
+    /// Readings that came one by one.
+    pub readings: u64,
 }
 
 /// The store could not do it. Nothing of the call was kept, nothing of it was confirmed.

@@ -1,4 +1,4 @@
-//! The store on SQLite. With its neighbours `schema` and `history` the only files that know `rusqlite`.
+//! The store on SQLite. This folder and `history` are the only files that know `rusqlite`.
 //!
 //! WAL, so that readers never wait for the writer. `synchronous=FULL`, because what was confirmed is deleted at the
 //! gateway: with NORMAL a power cut may take the last commits back, with FULL each commit is on disk when it returns.
@@ -20,9 +20,12 @@ use speedwell_wire::{ClockFix, GatewayId, LogId, Manifest, Seq, frame};
 use super::{
     Chunk, Committed, Counts, Done, History, HistoryQuery, Item, Latest, LedgerRow, MAX_REJECTED_BYTES,
     MAX_REJECTED_ROWS, Newest, Prepared, PreparedBatch, Read, Rejected, Standing, Store, StoreError, Work, gateway_of,
-    history, schema,
+    history, merge_latest,
 };
 use crate::ledger::{Ledger, Verdict};
+
+mod readings;
+mod schema;
 
 /// Another process may hold the lock for a moment: a backup, a person with the `sqlite3` tool.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,6 +92,7 @@ fn apply(tx: &Transaction<'_>, work: &Work) -> Result<Done, StoreError> {
         Work::Batch(batch) => put_batch(tx, batch).map(Done::Batch),
         Work::Manifest(manifest) => put_manifest(tx, manifest).map(|()| Done::Kept),
         Work::Rejected(rejected) => put_rejected(tx, rejected).map(|()| Done::Kept),
+        Work::Readings(given) => readings::put(tx, given).map(Done::Readings),
     }
 }
 
@@ -334,7 +338,7 @@ impl Read for Reader {
                 },
             });
         }
-        Ok(all)
+        Ok(merge_latest(all, readings::latest(&db)?))
     }
 
     fn history(&self, query: &HistoryQuery) -> Result<History, StoreError> {
@@ -355,7 +359,8 @@ impl Read for Reader {
             "SELECT gateway, count(*), total(last - first + 1) FROM gaps JOIN ledger ON id = gaps.log GROUP BY 1";
         let losses = "SELECT gateway, 0, total(samples) FROM losses JOIN ledger ON id = losses.log GROUP BY 1";
         let rejected = "SELECT source, count(*), 0.0 FROM rejected GROUP BY 1";
-        for (sql, what) in [(gaps, 0), (losses, 1), (rejected, 2)] {
+        let readings = "SELECT gateway, sum(readings), 0.0 FROM series WHERE readings > 0 GROUP BY 1";
+        for (sql, what) in [(gaps, 0), (losses, 1), (rejected, 2), (readings, 3)] {
             let mut rows = db.prepare(sql)?;
             let mut rows = rows.query([])?;
             while let Some(row) = rows.next()? {
@@ -366,6 +371,7 @@ impl Read for Reader {
                 match what {
                     0 => (standing.gaps, standing.missing_records) = (count as u64, total as u64),
                     1 => standing.lost_samples = total as u64,
+                    3 => standing.readings = count as u64,
                     _ => standing.rejected += count as u64,
                 }
             }
@@ -397,6 +403,7 @@ impl Read for Reader {
             losses: count("count(*) FROM losses")? as u64,
             gaps: count("count(*) FROM gaps")? as u64,
             rejected: count("count(*) FROM rejected")? as u64,
+            readings: count("coalesce(sum(readings), 0) FROM series")? as u64,
         })
     }
 }
@@ -407,7 +414,7 @@ fn int(n: u64) -> i64 {
 }
 
 /// The kebab-case word of one of the wire's enums.
-fn word<T: Serialize>(value: &T) -> String {
+pub(super) fn word<T: Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 

@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// Each brings the database one form further; `user_version` counts them. Written ones are never changed.
-const STEPS: [&str; 2] = [FIRST, TRUSTED];
+const STEPS: [&str; 3] = [FIRST, TRUSTED, READINGS];
 
 /// ```text
 /// ledger     one row a log of a gateway: thru is what the confirmation says
@@ -113,6 +113,42 @@ CREATE TABLE rejected (
 /// Finds the fix that places a time without passing over a boot's worth of fixes that nobody vouches for.
 const TRUSTED: &str = "
 CREATE INDEX trusted_fixes ON clock_fixes (log, boot, boot_ns, seq) WHERE source <> 'untrusted';
+";
+
+/// ```text
+/// series        one row a quantity of a sensor of a gateway or device
+/// readings      one row a reading that came one by one, clustered by series and time
+/// request_keys  what was answered to whom, so that a request that comes again is answered alike
+/// ```
+const READINGS: &str = "
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    sensor TEXT NOT NULL,
+    quantity TEXT NOT NULL,
+    readings INTEGER NOT NULL DEFAULT 0,
+    newest_ns INTEGER,
+    UNIQUE (gateway, sensor, quantity)
+) STRICT;
+CREATE TABLE readings (
+    series INTEGER NOT NULL,
+    utc_ns INTEGER NOT NULL,
+    value REAL NOT NULL,
+    uncertainty REAL,
+    quality TEXT NOT NULL,
+    PRIMARY KEY (series, utc_ns)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE request_keys (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    source TEXT NOT NULL,
+    key TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    answered_ns INTEGER NOT NULL,
+    stored INTEGER NOT NULL,
+    duplicates INTEGER NOT NULL,
+    UNIQUE (source, key)
+) STRICT;
+CREATE INDEX request_keys_by_age ON request_keys (answered_ns);
 ";
 
 /// Brings the database to the newest form.
