@@ -147,7 +147,7 @@ fn a_channel_that_is_not_there_costs_a_bounded_look_and_the_answer_says_how_far_
         "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {MAX_CHUNKS})
          INSERT INTO chunks SELECT log, boot, t_min + value * 1000000000, seq + value, t_max + value * 1000000000,
             span, manifest, samples, block FROM chunks, n;
-         UPDATE boots SET t_max = t_max + {MAX_CHUNKS} * 1000000000;"
+         UPDATE parts SET t_max = t_max + {MAX_CHUNKS} * 1000000000, last_seq = last_seq + {MAX_CHUNKS};"
     ))
     .unwrap();
     let none = HistoryQuery { sensor: "seldom".into(), ..query(0, 1_000_000) };

@@ -20,10 +20,15 @@ use speedwell_wire::{
 
 pub mod clock;
 mod history;
+mod judge;
+mod rollup;
+mod rows;
+mod scan;
 pub mod sqlite;
 pub mod writer;
 
 pub use clock::ClockMap;
+pub use rollup::{Bucket, Level, MAX_BRIDGE_NS, MAX_BUCKETS, Rollup, RollupQuery};
 pub use sqlite::Sqlite;
 
 /// Most points one history answer has; more are cut off, and the answer says so.
@@ -46,8 +51,29 @@ pub trait Store: Send + 'static {
     /// Does all of it in one transaction, which is on disk when this returns. On an error none of it was done.
     fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError>;
 
+    /// Does a bounded piece of what can wait, and says whether there is more of it to do now: sums that are behind, what
+    /// is older than it is to be kept. Nothing that was confirmed depends on it.
+    fn tend(&mut self, now_ns: i64) -> Result<bool, StoreError> {
+        let _ = now_ns;
+        Ok(false)
+    }
+
     /// A way to read, for many threads at once.
     fn reader(&self) -> Arc<dyn Read>;
+}
+
+impl Store for Box<dyn Store> {
+    fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError> {
+        (**self).commit(work)
+    }
+
+    fn tend(&mut self, now_ns: i64) -> Result<bool, StoreError> {
+        (**self).tend(now_ns)
+    }
+
+    fn reader(&self) -> Arc<dyn Read> {
+        (**self).reader()
+    }
 }
 
 /// Reads what was committed. Calls block; each costs a bounded amount.
@@ -60,6 +86,9 @@ pub trait Read: Send + Sync + 'static {
 
     /// A channel's samples over a range of UTC.
     fn history(&self, query: &HistoryQuery) -> Result<History, StoreError>;
+
+    /// A channel's samples over a range of UTC, summed up by the second, the minute or the hour.
+    fn rollup(&self, query: &RollupQuery) -> Result<Rollup, StoreError>;
 
     /// What is stored of each gateway, in numbers.
     fn standings(&self) -> Result<Vec<(GatewayId, Standing)>, StoreError>;
