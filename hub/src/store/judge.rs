@@ -44,6 +44,17 @@ pub(super) struct Chunks {
     pub(super) samples: u64,
 }
 
+impl Chunks {
+    /// Takes in those that came after.
+    pub(super) fn add(&mut self, new: &Chunks) {
+        self.times = (self.times.0.min(new.times.0), self.times.1.max(new.times.1));
+        self.widest = self.widest.max(new.widest);
+        self.seqs.1 = new.seqs.1;
+        self.chunks += new.chunks;
+        self.samples += new.samples;
+    }
+}
+
 impl Arrived {
     fn chunk(&mut self, seq: Seq, chunk: &Chunk) {
         let (from, to) = (*chunk.time.start(), *chunk.time.end());
@@ -117,6 +128,18 @@ impl Clocks {
             (*at, *known) = (thru, HashMap::new());
         }
         known
+    }
+
+    /// The clock of a boot, if it is known of a log that was asked about.
+    pub(super) fn known(&self, log: i64, boot: u32) -> Option<&ClockMap> {
+        self.0.get(&log)?.1.get(&boot)
+    }
+
+    /// The clock of a boot as it is where the log stands now.
+    pub(super) fn remember(&mut self, log: i64, boot: u32, clock: ClockMap) {
+        if let Some((_, known)) = self.0.get_mut(&log) {
+            known.insert(boot, clock);
+        }
     }
 
     /// The ledger has moved on with all that came; only these boots matter from now on.

@@ -21,15 +21,19 @@ use speedwell_wire::{
 pub mod clock;
 mod history;
 mod judge;
+pub mod postgres;
 mod rollup;
 mod rows;
 mod scan;
 pub mod sqlite;
+mod words;
 pub mod writer;
 
 pub use clock::ClockMap;
+pub use postgres::Postgres;
 pub use rollup::{Bucket, Level, MAX_BRIDGE_NS, MAX_BUCKETS, Rollup, RollupQuery};
 pub use sqlite::Sqlite;
+use words::{gateway, int, log_id, unword, word};
 
 /// Most points one history answer has; more are cut off, and the answer says so.
 pub const MAX_POINTS: usize = 100_000;
@@ -469,6 +473,17 @@ pub enum StoreError {
     /// Another program writes.
     #[error("the database is locked by another program: it goes on by itself when that lets it go")]
     Locked,
+    /// It takes nothing: a standby, or told to take nothing.
+    #[error("the database is read-only: make it writable, or point `url` at the primary, and it goes on by itself")]
+    ReadOnly,
+    /// There is no server, or it does not answer.
+    #[error("{database} cannot be reached: {why}; it goes on by itself when it can")]
+    Unreachable {
+        /// Where it should be, without a password.
+        database: String,
+        /// Why.
+        why: String,
+    },
     /// The database said no: the file is damaged, or the disk. The driver's own error.
     #[error("database: {0}")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),

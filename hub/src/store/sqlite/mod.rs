@@ -1,4 +1,4 @@
-//! The store on SQLite. This folder and `history` are the only files that know `rusqlite`.
+//! The store on SQLite. Nothing outside of this folder knows `rusqlite`.
 //!
 //! WAL, so that readers never wait for the writer. `synchronous=FULL`, because what was confirmed is deleted at the
 //! gateway: with NORMAL a power cut may take the last commits back, with FULL each commit is on disk when it returns.
@@ -13,10 +13,9 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use serde::{Serialize, de::DeserializeOwned};
-use speedwell_wire::{ClockFix, GatewayId, LogId, Manifest, frame};
+use speedwell_wire::{ClockFix, Manifest, frame};
 
-use super::{Done, Read, Store, StoreError, Work, rollup};
+use super::{Done, Read, Store, StoreError, Work, gateway, int, log_id, rollup, unword, word};
 
 mod keep;
 mod read;
@@ -112,29 +111,6 @@ impl Store for Sqlite {
     fn reader(&self) -> Arc<dyn Read> {
         Arc::new(read::Reader { path: self.path.clone() })
     }
-}
-
-/// SQLite's integers have a sign; what does not fit was refused before it came here.
-fn int(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-/// The kebab-case word of one of the wire's enums.
-pub(super) fn word<T: Serialize>(value: &T) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-/// The enum of a word.
-pub(super) fn unword<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
-    serde_json::from_value(text.into()).map_err(|e| StoreError::Content(format!("the word {text:?}: {e}")))
-}
-
-fn log_id(text: String) -> Result<LogId, StoreError> {
-    text.parse().map_err(|_| StoreError::Content(format!("log {text:?}")))
-}
-
-fn gateway(name: String) -> Result<GatewayId, StoreError> {
-    GatewayId::new(name).map_err(|e| StoreError::Content(e.to_string()))
 }
 
 impl From<rusqlite::Error> for StoreError {
