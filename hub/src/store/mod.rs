@@ -3,13 +3,14 @@
 //! In      [`Work`]: prepared batches, manifests, payloads to set aside.
 //! Out     [`Done`], in the same order, once it is on disk; and what [`Read`] answers.
 //! Keeps   the ledger, samples as the columnar blocks they came in, events, clock fixes, losses, gaps, latest values.
-//! Imports `ledger`, `wire`.
+//! Imports `ledger`, `config`, `wire`.
 //!
 //! One row a samples record, holding the block of all its channels: the bytes that came, byte for byte. A row a channel
 //! was the other choice: a second of one channel at 10 Hz is some 20 bytes, and a row's key and header are as many
 //! again, so the database would double to spare a query the decoding of neighbours that takes it microseconds.
 //!
-//! [`Store`] is the door for a driver; [`sqlite`] is the one there is.
+//! [`Store`] is the door for a driver; there are [`sqlite`] and [`postgres`]. What does not depend on the database is
+//! shared: what of a batch is new (`judge`), history, rollups. They meet a driver's tables through `rows`.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -17,6 +18,8 @@ use serde::Serialize;
 use speedwell_wire::{
     ClockFix, ClockSource, Event, GatewayId, LogId, Loss, Manifest, ManifestHash, Quality, Quantity, Seq,
 };
+
+use crate::config;
 
 pub mod clock;
 mod history;
@@ -49,6 +52,15 @@ pub const MAX_REJECTED_ROWS: u32 = 10_000;
 pub const KEEP_KEYS_NS: i64 = 24 * 3600 * 1_000_000_000;
 /// Keys known; the oldest make room. Some 100 bytes each.
 pub const MAX_KEYS: u32 = 1_000_000;
+
+/// Opens the database that a configuration names.
+pub fn open(config: &config::Store, password: Option<&str>) -> Result<Box<dyn Store>, StoreError> {
+    let keep = config.keep_days.map(std::num::NonZeroU32::get);
+    Ok(match &config.url {
+        Some(url) => Box::new(Postgres::open(url.as_str(), password, config.ca_file.as_deref())?.keep_days(keep)),
+        None => Box::new(Sqlite::open(&config.path)?.keep_days(keep)),
+    })
+}
 
 /// The place where everything is kept. One owner, one thread.
 pub trait Store: Send + 'static {

@@ -297,7 +297,8 @@ impl Asking<'_> {
             let Seen { samples, cost } = scan.samples(rows, (at, end - 1))?;
             self.chunks = self.chunks.saturating_sub(cost);
             at = if samples.is_empty() { floor(scan.next(rows, end)?, level.ns()).clamp(end, range.1) } else { end };
-            all.extend(samples.into_values().flat_map(|samples| sum_up(level, samples)));
+            // By way of seconds, as what is kept is: so that both are the same to the last digit.
+            all.extend(samples.into_values().flat_map(|samples| join(level, sum_up(Level::Second, samples))));
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! What a store has to do, whichever it is; and that it does it through a SIGKILL. Each test runs on SQLite and on a
 //! real PostgreSQL.
 
+#![allow(unreachable_pub)] // modules of a program of its own
+
 mod database;
 #[path = "../rig/mod.rs"]
 mod rig;
@@ -18,8 +20,7 @@ use rig::*;
 use speedwell_hub::{
     ingest::decode::{Decoder, Message},
     store::{
-        Committed, Done, HistoryQuery, KEEP_KEYS_NS, MAX_CHUNKS, Reading, Readings, ReadingsDone, Sqlite, Standing,
-        Store, Work,
+        Committed, Done, HistoryQuery, KEEP_KEYS_NS, MAX_CHUNKS, Reading, Readings, ReadingsDone, Standing, Store, Work,
     },
 };
 use speedwell_wire::{Batch, ClockFix, ClockSource, Loss, LossReason, Quality, Quantity, Record, Samples, frame};
@@ -37,6 +38,8 @@ macro_rules! contract {
 }
 
 contract! {
+    crate::rollups::a_day_by_the_minute_is_answered_from_what_is_kept_and_late_data_is_in_the_next_answer as a_day_by_the_minute_is_answered_from_what_is_kept_and_late_data_is_in_the_next_answer,
+    crate::rollups::what_is_older_than_it_is_to_be_kept_is_dropped_from_history_counts_and_rollups as what_is_older_than_it_is_to_be_kept_is_dropped_from_history_counts_and_rollups,
     crate::a_reopened_store_knows_its_ledger_and_a_replay_changes_nothing as a_reopened_store_knows_its_ledger_and_a_replay_changes_nothing,
     crate::two_gateways_and_two_logs_have_ledgers_of_their_own as two_gateways_and_two_logs_have_ledgers_of_their_own,
     crate::history_gives_the_samples_of_a_range_with_their_utc_even_if_the_clock_was_learned_later as history_gives_the_samples_of_a_range_with_their_utc_even_if_the_clock_was_learned_later,
@@ -162,8 +165,7 @@ fn a_channel_that_is_not_there_costs_a_bounded_look_and_the_answer_says_how_far_
     commit(&mut store, &batch("truck-7", 1, [fix(), second(2)]));
     let rows = "SELECT log, boot, t_min + value * 1000000000, seq + value, t_max + value * 1000000000, span, manifest,
         samples, block FROM chunks";
-    let part =
-        format!("UPDATE parts SET t_max = t_max + {MAX_CHUNKS} * 1000000000, last_seq = last_seq + {MAX_CHUNKS}");
+    let part = format!("UPDATE parts SET t_max = t_max + {MAX_CHUNKS}000000000, last_seq = last_seq + {MAX_CHUNKS}");
     on.sql(
         &format!(
             "WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {MAX_CHUNKS})

@@ -18,7 +18,7 @@ mod session;
 mod tls;
 mod write;
 
-use session::{Options, Session};
+use session::{Options, Session, apart};
 
 /// Longest text that is part of a key: PostgreSQL's indexes end at some 2,700 bytes.
 const MAX_NAME: usize = 600;
@@ -39,6 +39,10 @@ impl Postgres {
     /// server.
     pub fn open(url: &str, password: Option<&str>, ca_file: Option<&Path>) -> Result<Self, StoreError> {
         let options = options(url, password, ca_file)?;
+        apart(|| Self::connect(options))
+    }
+
+    fn connect(options: Options) -> Result<Self, StoreError> {
         let mut session = Session::connect(&options)?;
         let version =
             session.query("SELECT current_setting('server_version_num')::int, current_setting('fsync')", &[])?;

@@ -7,7 +7,7 @@ use std::{
 
 use speedwell_wire::{GatewayId, Manifest, Quality, Seq, frame};
 
-use super::session::{Options, Session};
+use super::session::{Options, Session, apart};
 use crate::store::{
     Counts, History, HistoryQuery, Latest, LedgerRow, Newest, Read, Reading, Rollup, RollupQuery, Standing, StoreError,
     gateway, gateway_of, history, latest_of, log_id, merge_latest, rollup, unword,
@@ -30,7 +30,11 @@ impl Reader {
         Self { options, idle: Mutex::default(), freed: Condvar::new() }
     }
 
-    fn ask<T>(&self, mut what: impl FnMut(&mut Session) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    fn ask<T: Send>(&self, what: impl FnMut(&mut Session) -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
+        apart(|| self.ask_here(what))
+    }
+
+    fn ask_here<T>(&self, mut what: impl FnMut(&mut Session) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut guard = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while guard.1 >= CONNECTIONS {
             guard = self.freed.wait(guard).unwrap_or_else(PoisonError::into_inner);

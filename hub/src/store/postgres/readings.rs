@@ -127,7 +127,7 @@ fn answered(
 }
 
 /// Those of a request that have a value.
-fn items<'a>(readings: &'a Readings) -> impl Iterator<Item = &'a Reading> {
+fn items(readings: &Readings) -> impl Iterator<Item = &Reading> {
     readings.items.iter().filter(|item| item.value.is_finite())
 }
 

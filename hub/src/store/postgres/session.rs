@@ -167,6 +167,15 @@ impl Session {
     }
 }
 
+/// Waits where waiting is allowed: a thread of an asynchronous runtime has to be left alone.
+pub(super) fn apart<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return act();
+    }
+    let ended = std::thread::scope(|scope| scope.spawn(act).join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// What the server said, as what it means for a hub.
 fn told(error: tokio_postgres::Error) -> StoreError {
     let Some(db) = error.as_db_error() else {
