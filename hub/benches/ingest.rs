@@ -1,4 +1,5 @@
-//! Samples/s into SQLite through decoder, writer thread and store, and bytes on disk a sample.
+//! Samples/s into SQLite and PostgreSQL through decoder, writer thread and store, with and without rollups brought up to
+//! date, and bytes on disk a sample.
 //!
 //! 20 channels at 10 Hz, as batches of ten one-second records from 50 gateways; every batch is committed durably. Encoding
 //! is done before the clock starts. Then the same through a mosquitto into a hub process of its own, for its memory.
@@ -17,10 +18,11 @@ use std::{
 
 use speedwell_hub::{
     ingest::decode::{Decoder, Message},
-    store::{Sqlite, Store, Work, writer},
+    store::{HistoryQuery, Level, Postgres, RollupQuery, Sqlite, Store, Work, writer},
 };
 use speedwell_wire::{
-    Batch, Channel, Entry, GatewayId, LogId, Manifest, Quality, Quantity, Record, Samples, block, frame,
+    Batch, Channel, ClockFix, ClockSource, Entry, GatewayId, LogId, Manifest, Quality, Quantity, Record, Samples,
+    block, frame,
 };
 
 const GATEWAYS: u64 = 50;
@@ -33,47 +35,101 @@ fn main() {
     let seconds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(SECONDS);
     let manifest = manifest();
     let batches = batches(&manifest, seconds);
-    let samples = GATEWAYS * seconds * u64::from(CHANNELS) * RATE_HZ;
-    let batches_again = batches.clone();
+    let samples = GATEWAYS * (seconds - 1) * u64::from(CHANNELS) * RATE_HZ;
     let wire: usize = batches.iter().map(|(_, bytes)| bytes.len()).sum();
+    let n = samples as f64;
+    println!("| on the wire, {CHANNELS} channels at {RATE_HZ} Hz | {:.2} B/sample | |", wire as f64 / n);
+
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("hub.sqlite");
-
-    let (cpu, began) = (cpu_seconds(), Instant::now());
-    let store = Sqlite::open(&path).expect("a new database");
-    let reader = store.reader();
-    let mut writer = writer::start::<()>(store).expect("a thread");
-    writer.work.blocking_send((Work::Manifest(Arc::new(manifest.clone())), ())).expect("the writer runs");
-    let total = batches.len() + 1;
-    let work = writer.work;
-    let feeder = std::thread::spawn(move || {
-        let mut decoder = Decoder::new(rig::PREFIX, vec![manifest]);
-        for (topic, bytes) in &batches {
-            let Message::Store { work: item, unknown: None } = decoder.read(topic, bytes, 0) else { panic!("a batch") };
-            work.blocking_send((item, ())).expect("the writer runs");
-        }
+    let open = || -> Box<dyn Store> { Box::new(Sqlite::open(&path).expect("a database")) };
+    ingest("SQLite", open, &manifest, &batches, samples, || {
+        checkpoint(&path);
+        fs::metadata(&path).expect("the database").len()
     });
-    (0..total).for_each(|_| drop(writer.done.blocking_recv().expect("an answer")));
-    feeder.join().expect("the feeder ends");
-    writer.thread.join().expect("the writer ends").expect("without an error");
-    let (took, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
 
-    let counts = reader.counts().expect("counts");
-    assert_eq!(counts.samples, samples, "every sample is stored");
-    checkpoint(&path);
-    let disk = fs::metadata(&path).expect("the database").len();
-    let n = samples as f64;
-    let told = |what: &str, figure: String| {
-        println!("| hub ingest, {CHANNELS} channels at {RATE_HZ} Hz, {what} | {figure} | |")
-    };
-    told("durable in SQLite", format!("{:.0} samples/s", n / took));
-    told("CPU a million samples", format!("{:.2} s", cpu / n * 1e6));
-    told("on the wire", format!("{:.2} B/sample", wire as f64 / n));
-    told("in the database", format!("{:.2} B/sample", disk as f64 / n));
+    let cluster = rig::postgres::Cluster::start(&["shared_buffers = '256MB'", "max_wal_size = '4GB'"]);
+    let url = cluster.database();
+    let open = || -> Box<dyn Store> { Box::new(Postgres::open(&url, None, None).expect("a database")) };
+    ingest("PostgreSQL", open, &manifest, &batches, samples, || cluster.size(&url));
+
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (idle, after) = runtime.block_on(memory(&batches_again, seconds));
+    let (idle, after) = runtime.block_on(memory(&batches, seconds));
     println!("| hub memory, resident, idle | {idle:.1} MiB | |");
     println!("| hub memory, resident, after {:.1} M samples of {GATEWAYS} gateways | {after:.1} MiB | |", n / 1e6);
+}
+
+/// All batches through decoder and writer; then what is left of the rollups; then what a day's page asks for.
+fn ingest(
+    name: &str,
+    open: impl Fn() -> Box<dyn Store>,
+    manifest: &Manifest,
+    batches: &[(String, Vec<u8>)],
+    samples: u64,
+    size: impl Fn() -> u64,
+) {
+    let store = open();
+    let reader = store.reader();
+    let empty = size();
+    let (cpu, began) = (cpu_seconds(), Instant::now());
+    let mut writer = writer::start::<()>(store).expect("a thread");
+    let (work, total) = (writer.work, batches.len() + 1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            work.blocking_send((Work::Manifest(Arc::new(manifest.clone())), ())).expect("the writer runs");
+            let mut decoder = Decoder::new(rig::PREFIX, vec![manifest.clone()]);
+            for (topic, bytes) in batches {
+                let now = utc_ns();
+                let Message::Store { work: item, unknown: None } = decoder.read(topic, bytes, now) else {
+                    panic!("a batch")
+                };
+                work.blocking_send((item, ())).expect("the writer runs");
+            }
+        });
+        (0..total).for_each(|_| drop(writer.done.blocking_recv().expect("an answer")));
+    });
+    writer.thread.join().expect("the writer ends").expect("without an error");
+    let (took, spent) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    assert_eq!(reader.counts().expect("counts").samples, samples, "every sample is stored");
+    let stored = size();
+
+    let mut store = open();
+    let later = utc_ns() + 3_600_000_000_000;
+    let (cpu, began) = (cpu_seconds(), Instant::now());
+    while store.tend(later).expect("rollups") {}
+    let (settled, settling) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let summed = size();
+
+    let n = samples as f64;
+    let told = |what: &str, figure: String| println!("| {name}, {what} | {figure} | |");
+    told("durable", format!("{:.0} samples/s", n / took));
+    told("durable, rollups brought up to date", format!("{:.0} samples/s", n / (took + settled)));
+    told("hub's CPU a million samples", format!("{:.2} s", spent / n * 1e6));
+    told("hub's CPU a million samples for rollups", format!("{:.2} s", settling / n * 1e6));
+    told("on disk", format!("{:.2} B/sample", stored.saturating_sub(empty) as f64 / n));
+    told("on disk for rollups", format!("{:.2} B/sample", summed.saturating_sub(stored) as f64 / n));
+    let gateway = GatewayId::new("gateway-7").expect("a good name");
+    let (sensor, quantity) = ("sensor-3".to_owned(), Quantity::Speed);
+    let (from_ns, to_ns) = (rig::BOOT_UTC_NS, rig::BOOT_UTC_NS + 24 * 3600 * 1_000_000_000);
+    for level in [Level::Second, Level::Minute, Level::Hour] {
+        let (gateway, sensor) = (gateway.clone(), sensor.clone());
+        let query = RollupQuery { gateway, sensor, quantity, level, from_ns, to_ns, limit: 100_000 };
+        let began = Instant::now();
+        let found = reader.rollup(&query).expect("an answer").buckets.len();
+        told(
+            &format!("range by the {level:?}, {found} buckets"),
+            format!("{:.1} ms", began.elapsed().as_secs_f64() * 1e3),
+        );
+    }
+    let query = HistoryQuery { gateway, sensor, quantity, from_ns, to_ns, limit: 100_000 };
+    let began = Instant::now();
+    let found = reader.history(&query).expect("an answer").points.len();
+    told(&format!("range, all {found} samples"), format!("{:.1} ms", began.elapsed().as_secs_f64() * 1e3));
+}
+
+fn utc_ns() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    since.as_nanos() as i64
 }
 
 /// MiB of a hub process before and after it has taken all of it through a broker.
@@ -136,12 +192,21 @@ fn batches(manifest: &Manifest, seconds: u64) -> Vec<(String, Vec<u8>)> {
         for g in 0..GATEWAYS {
             let gateway = GatewayId::new(format!("gateway-{g}")).expect("a good name");
             let topic = format!("{}/{gateway}/log", rig::PREFIX);
-            let entries = records.clone();
+            let mut entries = records.clone();
+            // The first batch tells the time, in the place of its first second.
+            if first == 1 {
+                entries[0].record = clock();
+            }
             let batch = Batch { gateway, log: LogId(g), oldest_seq: 1, first_seq: first, entries };
             all.push((topic, frame::encode(&batch)));
         }
     }
     all
+}
+
+fn clock() -> Record {
+    let (utc_ns, source) = (rig::BOOT_UTC_NS, ClockSource::Ntp);
+    Record::Clock(ClockFix { boot: 1, boot_ns: 0, utc_ns, uncertainty_ns: 0, rate_ppb: 0, source })
 }
 
 /// A speed that drifts and trembles by some mm/s, with times that tremble by a tick: nothing a codec gets for free.

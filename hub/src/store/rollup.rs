@@ -1,11 +1,14 @@
 //! Samples summed up by the second, the minute and the hour of UTC.
 //!
+//! Minutes and hours are kept as rows. Seconds are not: a record is about a second of all channels, and the rows of that
+//! second would be seven times its size (see docs/decisions/chunks.md), so they are summed up when they are asked for.
+//!
 //! What is kept is always what the samples themselves would give, or is marked as behind: whoever stores samples, dates a
 //! boot anew or drops what is old marks the minutes that this touches, in the same transaction. [`settle`] makes marked
 //! minutes anew out of the samples, and takes the mark away in the transaction that writes them. A question answers
 //! marked minutes from the samples. So late data, duplicates and crashes need no care of their own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde::Serialize;
 use speedwell_wire::{GatewayId, Quantity};
@@ -230,6 +233,10 @@ struct Asking<'a> {
 impl Asking<'_> {
     fn level(&mut self, rows: &mut impl Rows, level: Level, range: (i64, i64)) -> Result<Vec<Bucket>, StoreError> {
         let mut all = Vec::new();
+        if level == Level::Second {
+            self.samples(rows, level, range, &mut all)?;
+            return Ok(all);
+        }
         let mut at = range.0;
         let mut marks = rows.marks(&self.query.gateway, range)?;
         // So that the last stretch without a mark is walked like any other.
@@ -243,7 +250,7 @@ impl Asking<'_> {
             if to > at && self.goes_on(&all) {
                 match level {
                     Level::Hour => self.hours(rows, (at, to), &mut all)?,
-                    Level::Minute | Level::Second => self.samples(rows, level, (at, to), &mut all)?,
+                    _ => self.samples(rows, level, (at, to), &mut all)?,
                 }
             }
             at = at.max(to);
@@ -297,7 +304,7 @@ impl Asking<'_> {
             let Seen { samples, cost } = scan.samples(rows, (at, end - 1))?;
             self.chunks = self.chunks.saturating_sub(cost);
             at = if samples.is_empty() { floor(scan.next(rows, end)?, level.ns()).clamp(end, range.1) } else { end };
-            // By way of seconds, as what is kept is: so that both are the same to the last digit.
+            // By way of seconds, as what is kept was made: so that both are the same to the last digit.
             all.extend(samples.into_values().flat_map(|samples| join(level, sum_up(Level::Second, samples))));
         }
         Ok(())
@@ -332,22 +339,16 @@ fn write(
     range: (i64, i64),
     samples: HashMap<(String, Quantity), Vec<Sampled>>,
 ) -> Result<(), StoreError> {
-    let mut levels: BTreeMap<Level, Vec<(i64, Bucket)>> = BTreeMap::new();
     let mut samples: Vec<_> = samples.into_iter().collect();
     // In one order, so that two hubs never wait for each other.
     samples.sort_by(|(a, _), (b, _)| (&a.0, a.1.name()).cmp(&(&b.0, b.1.name())));
+    let mut all = Vec::new();
     for ((sensor, quantity), samples) in samples {
         let series = rows.series_id(&mark.gateway, &sensor, quantity)?;
-        let seconds = sum_up(Level::Second, samples);
-        let minutes = join(Level::Minute, seconds.iter().copied());
-        let of = |bucket| (series, bucket);
-        levels.entry(Level::Second).or_default().extend(seconds.into_iter().map(of));
-        levels.entry(Level::Minute).or_default().extend(minutes.into_iter().map(of));
+        let minutes = join(Level::Minute, sum_up(Level::Second, samples));
+        all.extend(minutes.into_iter().map(|bucket| (series, bucket)));
     }
-    for level in [Level::Second, Level::Minute] {
-        rows.replace_rollups(&mark.gateway, level, range, levels.get(&level).map_or(&[], |all| all))?;
-    }
-    Ok(())
+    rows.replace_rollups(&mark.gateway, Level::Minute, range, &all)
 }
 
 /// The hours that a settled range touches, out of their minutes. A minute that is behind in them is marked, and so are

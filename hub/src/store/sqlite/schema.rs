@@ -155,7 +155,8 @@ CREATE INDEX request_keys_by_age ON request_keys (answered_ns);
 /// parts    one row a boot of a log and a day of arrival, in the place of boots: what a range is searched by, what is
 ///          dropped when it is old, and the counts
 /// marks    ranges of UTC in which rollups are behind, by gateway; touched_ns is when the last of it arrived
-/// rollups  one row a bucket of a series; level is its length in seconds, start its beginning in seconds of UTC
+/// rollups  one row a bucket of a series; level is its length in seconds (60 or 3600), start its
+///          beginning in seconds of UTC
 /// ```
 const ROLLUPS: &str = "
 CREATE TABLE parts (
