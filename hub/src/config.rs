@@ -211,9 +211,11 @@ impl TryFrom<String> for StoreUrl {
 fn covered(complaint: &str) -> String {
     let line = |line: &str| {
         let mut line = line.to_owned();
-        if let Some((before, after)) = line.split_once("://").filter(|(_, after)| after.contains('@')) {
-            let (user, place) = after.rsplit_once('@').unwrap_or_default();
-            line = format!("{before}://{}:***@{place}", user.split(':').next().unwrap_or_default());
+        let told = line.split_once("://").and_then(|(before, rest)| Some((before, rest.rsplit_once('@')?)));
+        if let Some((before, (user, place))) = told
+            && let Some((user, _)) = user.split_once(':')
+        {
+            line = format!("{before}://{user}:***@{place}");
         }
         if let Some((before, after)) = line.split_once("password=") {
             let rest = after.find(['&', '"', '\'']).map_or("", |end| &after[end..]);
