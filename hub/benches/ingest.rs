@@ -34,7 +34,7 @@ const SECONDS: u64 = 300;
 fn main() {
     let seconds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(SECONDS);
     let manifest = manifest();
-    let batches = batches(&manifest, seconds);
+    let batches = batches(&manifest, seconds, GATEWAYS);
     let samples = GATEWAYS * (seconds - 1) * u64::from(CHANNELS) * RATE_HZ;
     let wire: usize = batches.iter().map(|(_, bytes)| bytes.len()).sum();
     let n = samples as f64;
@@ -53,6 +53,7 @@ fn main() {
     let open = || -> Box<dyn Store> { Box::new(Postgres::open(&url, None, None).expect("a database")) };
     ingest("PostgreSQL", open, &manifest, &batches, samples, || cluster.size(&url));
 
+    a_day(&manifest);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (idle, after) = runtime.block_on(memory(&batches, seconds));
     println!("| hub memory, resident, idle | {idle:.1} MiB | |");
@@ -127,6 +128,88 @@ fn ingest(
     told(&format!("range, all {found} samples"), format!("{:.1} ms", began.elapsed().as_secs_f64() * 1e3));
 }
 
+/// A day of one gateway, as records and as a row a sample: what it takes, and what it takes to read a channel of it.
+fn a_day(manifest: &Manifest) {
+    let seconds = 24 * 3600;
+    let batches = batches(manifest, seconds, 1);
+    let samples = (seconds - 1) * u64::from(CHANNELS) * RATE_HZ;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("hub.sqlite");
+    let mut store = Sqlite::open(&path).expect("a database");
+    let reader = store.reader();
+    let mut decoder = Decoder::new(rig::PREFIX, vec![manifest.clone()]);
+    store.commit(&[Work::Manifest(Arc::new(manifest.clone()))]).expect("a commit");
+    for some in batches.chunks(256) {
+        let work = some.iter().map(|(topic, bytes)| match decoder.read(topic, bytes, 0) {
+            Message::Store { work, .. } => work,
+            _ => panic!("a batch"),
+        });
+        store.commit(&work.collect::<Vec<_>>()).expect("a commit");
+    }
+    while store.tend(3_600_000_000_000).expect("rollups") {}
+    let gateway = GatewayId::new("gateway-0").expect("a good name");
+    let (sensor, quantity) = ("sensor-3".to_owned(), Quantity::Speed);
+    let (from_ns, to_ns) = (rig::BOOT_UTC_NS, rig::BOOT_UTC_NS + 24 * 3600 * 1_000_000_000);
+    let told = |what: &str, figure: String| println!("| a day of one gateway, {what} | {figure} | |");
+    for (level, hours) in [(Level::Second, 1), (Level::Minute, 24), (Level::Hour, 24)] {
+        let (gateway, sensor, to_ns) = (gateway.clone(), sensor.clone(), from_ns + hours * 3600 * 1_000_000_000);
+        let query = RollupQuery { gateway, sensor, quantity, level, from_ns, to_ns, limit: 100_000 };
+        let began = Instant::now();
+        let found = reader.rollup(&query).expect("an answer").buckets.len();
+        told(
+            &format!("{hours} h by the {level:?}, {found} buckets"),
+            format!("{:.1} ms", began.elapsed().as_secs_f64() * 1e3),
+        );
+    }
+    let mut query = HistoryQuery { gateway, sensor, quantity, from_ns, to_ns, limit: 100_000 };
+    let (mut found, began) = (0, Instant::now());
+    loop {
+        let piece = reader.history(&query).expect("an answer");
+        found += piece.points.len();
+        let Some(next) = piece.next_ns else { break };
+        query.from_ns = next;
+    }
+    told(
+        &format!("records: all {found} samples of a channel"),
+        format!("{:.0} ms", began.elapsed().as_secs_f64() * 1e3),
+    );
+
+    let mut db = rusqlite::Connection::open(directory.path().join("rows.sqlite")).expect("a database");
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE samples (series INTEGER, utc_ns INTEGER,
+         value INTEGER, uncertainty INTEGER, quality INTEGER, PRIMARY KEY (series, utc_ns)) WITHOUT ROWID",
+    )
+    .expect("a table");
+    let (cpu, began) = (cpu_seconds(), Instant::now());
+    for some in (1..seconds).collect::<Vec<_>>().chunks(2_560) {
+        let tx = db.transaction().expect("a transaction");
+        for second in some {
+            let Record::Samples(samples) = record(manifest, *second) else { panic!("samples") };
+            let columns = block::decode(&samples.block).expect("a block");
+            let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?, ?)").expect("sql");
+            for column in &columns {
+                for s in &column.samples {
+                    let utc_ns = rig::BOOT_UTC_NS + s.tick as i64 * 100_000;
+                    let row = (i64::from(column.channel), utc_ns, s.value, s.uncertainty.0, s.quality as u8);
+                    insert.execute(row).expect("a row");
+                }
+            }
+        }
+        tx.commit().expect("a commit");
+    }
+    let (took, spent) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    checkpoint(&directory.path().join("rows.sqlite"));
+    let n = samples as f64;
+    let disk = fs::metadata(directory.path().join("rows.sqlite")).expect("the database").len();
+    told("rows: durable, encoding and decoding counted in", format!("{:.0} samples/s", n / took));
+    told("rows: CPU a million samples, that counted in", format!("{:.2} s", spent / n * 1e6));
+    told("rows: on disk", format!("{:.2} B/sample", disk as f64 / n));
+    let began = Instant::now();
+    let mut rows = db.prepare("SELECT utc_ns, value FROM samples WHERE series = 3 ORDER BY utc_ns").expect("sql");
+    let found = rows.query_map([], |row| row.get::<_, i64>(1)).expect("rows").filter_map(Result::ok).count();
+    told(&format!("rows: all {found} samples of a channel"), format!("{:.0} ms", began.elapsed().as_secs_f64() * 1e3));
+}
+
 fn utc_ns() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     since.as_nanos() as i64
@@ -183,13 +266,13 @@ fn manifest() -> Manifest {
     Manifest { channels: (0..CHANNELS).map(channel).collect() }
 }
 
-fn batches(manifest: &Manifest, seconds: u64) -> Vec<(String, Vec<u8>)> {
+fn batches(manifest: &Manifest, seconds: u64, gateways: u64) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     for first in (1..=seconds).step_by(RECORDS_A_BATCH as usize) {
         let records: Vec<Entry> = (first..(first + RECORDS_A_BATCH).min(seconds + 1))
             .map(|second| Entry { span: 1, record: record(manifest, second) })
             .collect();
-        for g in 0..GATEWAYS {
+        for g in 0..gateways {
             let gateway = GatewayId::new(format!("gateway-{g}")).expect("a good name");
             let topic = format!("{}/{gateway}/log", rig::PREFIX);
             let mut entries = records.clone();

@@ -24,7 +24,7 @@ pub const MAX_BUCKETS: usize = 100_000;
 /// Silence longer than this is not bridged by the time-weighted mean: two and a half of the longest usual intervals, a
 /// minute.
 pub const MAX_BRIDGE_NS: i64 = 150 * SECOND_NS;
-/// Records that one step of [`settle`] looks at, but for the last minute it has begun.
+/// Records that one step of [`settle`] looks at, but for the last minutes it has begun.
 const STEP_CHUNKS: usize = 2_000;
 /// Stretches without samples that one step passes over.
 const STEP_WINDOWS: usize = 64;
@@ -315,9 +315,19 @@ fn ceil(ns: i64, step: i64) -> i64 {
     floor(ns.saturating_add(step - 1), step)
 }
 
-/// Makes a bounded piece of what is behind anew. Says whether there is more to do at once.
+/// Makes a bounded piece of what is behind anew: many marks in one transaction, as each is small. Says whether there is
+/// more to do at once.
 pub(super) fn settle(rows: &mut impl RowsMut, now_ns: i64) -> Result<bool, StoreError> {
-    let Some(mark) = rows.due_mark(now_ns)? else { return Ok(false) };
+    let mut spent = 0;
+    while spent < STEP_CHUNKS {
+        let Some(mark) = rows.due_mark(now_ns)? else { return Ok(false) };
+        spent += settle_mark(rows, &mark)?;
+    }
+    Ok(true)
+}
+
+/// What it cost, in records.
+fn settle_mark(rows: &mut impl RowsMut, mark: &Mark) -> Result<usize, StoreError> {
     let mut scan = Scan::new(rows, &mark.gateway, (mark.from_ns, mark.to_ns - 1), None)?;
     let (mut at, mut windows, mut spent) = (mark.from_ns, 0, 0);
     while at < mark.to_ns && windows < STEP_WINDOWS && spent < STEP_CHUNKS {
@@ -325,12 +335,13 @@ pub(super) fn settle(rows: &mut impl RowsMut, now_ns: i64) -> Result<bool, Store
         let Seen { samples, cost } = scan.samples(rows, (at, end - 1))?;
         // Where there is nothing for years, one look passes over them.
         let end = if samples.is_empty() { floor(scan.next(rows, end)?, MINUTE_NS).clamp(end, mark.to_ns) } else { end };
-        write(rows, &mark, (at, end), samples)?;
+        write(rows, mark, (at, end), samples)?;
         (at, windows, spent) = (end, windows + 1, spent + cost);
     }
-    hours(rows, &mark, at)?;
-    rows.settled(&mark, at)?;
-    Ok(true)
+    hours(rows, mark, at)?;
+    rows.settled(mark, at)?;
+    // A mark costs something even where nothing lies.
+    Ok(spent + windows)
 }
 
 fn write(

@@ -165,8 +165,13 @@ impl RowsMut for Session {
         )?;
         let Some(row) = rows.first() else { return Ok(None) };
         let mark = Mark { gateway: gateway(row.get(0))?, from_ns: row.get(1), to_ns: row.get(2) };
-        // One hub a gateway: another may have read the samples earlier and write what it made of them later.
-        self.query("SELECT pg_advisory_xact_lock($1, hashtext($2))", &[&LOCK_ROLLUPS, &mark.gateway.as_str()])?;
+        // One hub a gateway: another may have read the samples earlier and write what it made of them later. Who holds one
+        // does not wait for another's.
+        let sql = "SELECT pg_try_advisory_xact_lock($1, hashtext($2))";
+        let free = self.query(sql, &[&LOCK_ROLLUPS, &mark.gateway.as_str()])?;
+        if !free.first().is_some_and(|row| row.get(0)) {
+            return Ok(None);
+        }
         Ok(Some(mark))
     }
 
