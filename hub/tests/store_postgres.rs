@@ -184,6 +184,24 @@ fn a_server_s_certificate_is_verified_name_and_all() {
     assert!(gone.contains("postgres://hub@127.0.0.1:1/hub") && !gone.contains("s3cret"), "{gone}");
 }
 
+#[tokio::test]
+async fn a_hub_on_postgresql_confirms_what_a_gateway_sends_and_goes_on_after_a_restart() {
+    let broker = Mosquitto::start();
+    let url = Cluster::shared().database();
+    let mut rig = HubRig::with(broker.url(), |config| config.store.url = Some(url.clone().try_into().unwrap())).await;
+    rig.reaches("connected", 1).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&manifest()).await;
+    gateway.batch(&seconds("truck-7", 1..=3)).await;
+    gateway.confirmed(3).await;
+    rig.restart().await;
+    rig.reaches("connected", 1).await;
+    gateway.batch(&seconds("truck-7", 2..=5)).await;
+    gateway.confirmed(5).await;
+    assert_eq!(rig.hub().reader.counts().unwrap().samples, 5 * PER_RECORD);
+    rig.stop().await;
+}
+
 #[test]
 fn what_a_text_of_postgresql_cannot_hold_does_not_hold_up_what_comes_after_it() {
     let url = Cluster::shared().database();

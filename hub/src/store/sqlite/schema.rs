@@ -223,3 +223,44 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
     tx.pragma_update(None, "user_version", known)?;
     Ok(tx.commit()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_an_older_form_keeps_its_records_and_they_are_yet_to_be_summed_up() {
+        let mut db = Connection::open_in_memory().unwrap();
+        for step in &STEPS[..2] {
+            db.execute_batch(step).unwrap();
+        }
+        db.execute_batch(
+            "PRAGMA user_version = 2;
+             INSERT INTO ledger VALUES (1, 'truck-7', '00000000000000a1', 9, 20000 * 86400000000000 + 5);
+             INSERT INTO boots VALUES (1, 3, 100, 460, 60), (1, 4, 0, 50, 50);
+             INSERT INTO chunks VALUES (1, 3, 100, 7, 160, 1, 1, 10, x'00'), (1, 3, 400, 8, 460, 1, 1, 20, x'00'),
+                (1, 4, 0, 9, 50, 1, 1, 5, x'00');",
+        )
+        .unwrap();
+        migrate(&mut db).unwrap();
+        let parts: Vec<[i64; 9]> = db
+            .prepare("SELECT boot, day, t_min, t_max, widest, first_seq, last_seq, chunks, samples FROM parts")
+            .unwrap()
+            .query_map([], |row| {
+                let mut part = [0; 9];
+                for (column, value) in part.iter_mut().enumerate() {
+                    *value = row.get(column)?;
+                }
+                Ok(part)
+            })
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(parts, [[3, 20000, 100, 460, 60, 7, 8, 2, 30], [4, 20000, 0, 50, 50, 9, 9, 1, 5]]);
+        let mark = |what: &str| {
+            db.query_row(&format!("SELECT {what} FROM marks WHERE gateway = 'truck-7'"), [], |row| row.get::<_, i64>(0))
+        };
+        assert!(mark("from_ns").unwrap() < -9_000_000_000_000_000_000 && mark("from_ns % 60000000000").unwrap() == 0);
+        assert!(mark("to_ns").unwrap() > 9_000_000_000_000_000_000);
+    }
+}
