@@ -8,7 +8,7 @@
 //! minutes anew out of the samples, and takes the mark away in the transaction that writes them. A question answers
 //! marked minutes from the samples. So late data, duplicates and crashes need no care of their own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use speedwell_wire::{GatewayId, Quantity};
@@ -16,7 +16,7 @@ use speedwell_wire::{GatewayId, Quantity};
 use super::{
     MAX_CHUNKS, StoreError,
     rows::{Mark, Rows, RowsMut, Series},
-    scan::{Scan, Seen},
+    scan::{Name, Scan, Seen},
 };
 
 /// Most buckets one answer has: a day by the second.
@@ -26,6 +26,8 @@ pub const MAX_BUCKETS: usize = 100_000;
 pub const MAX_BRIDGE_NS: i64 = 150 * SECOND_NS;
 /// Records that one step of [`settle`] looks at, but for the last minutes it has begun.
 const STEP_CHUNKS: usize = 2_000;
+/// Rows of minutes out of which hours are made at a time.
+const STEP_MINUTES: usize = 100_000;
 /// Stretches without samples that one step passes over.
 const STEP_WINDOWS: usize = 64;
 /// How much is settled at a time.
@@ -348,14 +350,19 @@ fn write(
     rows: &mut impl RowsMut,
     mark: &Mark,
     range: (i64, i64),
-    samples: HashMap<(String, Quantity), Vec<Sampled>>,
+    samples: HashMap<Name, Vec<Sampled>>,
 ) -> Result<(), StoreError> {
     let mut samples: Vec<_> = samples.into_iter().collect();
     // In one order, so that two hubs never wait for each other.
     samples.sort_by(|(a, _), (b, _)| (&a.0, a.1.name()).cmp(&(&b.0, b.1.name())));
+    let known: HashMap<Name, i64> =
+        rows.series(&mark.gateway)?.into_iter().map(|s| ((s.sensor, s.quantity), s.id)).collect();
     let mut all = Vec::new();
-    for ((sensor, quantity), samples) in samples {
-        let series = rows.series_id(&mark.gateway, &sensor, quantity)?;
+    for (name, samples) in samples {
+        let series = match known.get(&name) {
+            Some(known) => *known,
+            None => rows.series_id(&mark.gateway, &name.0, name.1)?,
+        };
         let minutes = join(Level::Minute, sum_up(Level::Second, samples));
         all.extend(minutes.into_iter().map(|bucket| (series, bucket)));
     }
@@ -367,21 +374,22 @@ fn write(
 fn hours(rows: &mut impl RowsMut, mark: &Mark, upto: i64) -> Result<(), StoreError> {
     let hour = Level::Hour.ns();
     let (mut at, end) = (floor(mark.from_ns, hour), ceil(upto, hour));
-    let all = rows.series(&mark.gateway)?;
-    let most = (STEP_WINDOWS + 1) * 60;
     while at < end {
-        let mut hours = Vec::new();
         let mut to = end;
-        for series in &all {
-            let mut minutes = rows.rollups(series.id, Level::Minute, (at, to), most)?;
-            if minutes.len() == most {
-                // No further than all series are seen to a full hour.
-                to = floor(minutes[most - 1].start_ns, hour);
-                minutes.retain(|minute| minute.start_ns < to);
+        let mut minutes = rows.minutes(&mark.gateway, (at, to), STEP_MINUTES)?;
+        if let Some((_, last)) = minutes.get(STEP_MINUTES - 1) {
+            // No further than what was seen to a full hour; and if that is not one, it is had as a whole.
+            to = floor(last.start_ns, hour);
+            if to <= at {
+                to = at.saturating_add(hour);
+                minutes = rows.minutes(&mark.gateway, (at, to), usize::MAX)?;
             }
-            hours.extend(join(Level::Hour, minutes).into_iter().map(|bucket| (series.id, bucket)));
+            minutes.retain(|(_, minute)| minute.start_ns < to);
         }
-        hours.retain(|(_, bucket)| bucket.start_ns < to);
+        let mut by_series: BTreeMap<i64, Vec<Bucket>> = BTreeMap::new();
+        minutes.into_iter().for_each(|(series, minute)| by_series.entry(series).or_default().push(minute));
+        let joined = |(series, minutes)| join(Level::Hour, minutes).into_iter().map(move |hour| (series, hour));
+        let hours: Vec<(i64, Bucket)> = by_series.into_iter().flat_map(joined).collect();
         rows.replace_rollups(&mark.gateway, Level::Hour, (at, to), &hours)?;
         at = to;
     }

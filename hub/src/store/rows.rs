@@ -94,6 +94,14 @@ pub(super) trait RowsMut: Rows {
     /// Settled up to here; all of it when this is its end.
     fn settled(&mut self, mark: &Mark, upto: i64) -> Result<(), StoreError>;
 
+    /// The minutes of all series of a gateway that begin in a range, the end exclusive, the earliest first.
+    fn minutes(
+        &mut self,
+        gateway: &GatewayId,
+        range: (i64, i64),
+        most: usize,
+    ) -> Result<Vec<(i64, Bucket)>, StoreError>;
+
     /// The number of a series, made when there is none.
     fn series_id(&mut self, gateway: &GatewayId, sensor: &str, quantity: Quantity) -> Result<i64, StoreError>;
 

@@ -26,6 +26,24 @@ pub(super) fn clock_fix(row: &Row, first: usize) -> Result<ClockFix, StoreError>
     })
 }
 
+/// A row of `rollups` from its `start` on.
+fn bucket(row: &Row) -> Bucket {
+    let start_ns = row.get::<_, i64>(0).saturating_mul(SECOND_NS);
+    let at = |column| start_ns.saturating_add(row.get(column));
+    Bucket {
+        start_ns,
+        count: row.get::<_, i64>(1) as u64,
+        untrusted: row.get::<_, i64>(2) as u64,
+        min: row.get(3),
+        max: row.get(4),
+        sum: row.get(5),
+        first: (at(6), row.get(7)),
+        last: (at(8), row.get(9)),
+        area: row.get(10),
+        bridged_ns: row.get(11),
+    }
+}
+
 impl Rows for Session {
     fn parts(&mut self, gateway: &GatewayId) -> Result<Vec<Part>, StoreError> {
         let rows = self.query(
@@ -136,22 +154,6 @@ impl Rows for Session {
              FROM rollups WHERE series = $1 AND level = $2 AND start >= $3 AND start < $4 ORDER BY start LIMIT $5",
             &[&series, &level.number(), &from, &to, &most],
         )?;
-        let bucket = |row: &Row| {
-            let start_ns = row.get::<_, i64>(0).saturating_mul(SECOND_NS);
-            let at = |column| start_ns.saturating_add(row.get(column));
-            Bucket {
-                start_ns,
-                count: row.get::<_, i64>(1) as u64,
-                untrusted: row.get::<_, i64>(2) as u64,
-                min: row.get(3),
-                max: row.get(4),
-                sum: row.get(5),
-                first: (at(6), row.get(7)),
-                last: (at(8), row.get(9)),
-                area: row.get(10),
-                bridged_ns: row.get(11),
-            }
-        };
         Ok(rows.iter().map(bucket).collect())
     }
 }
@@ -187,6 +189,24 @@ impl RowsMut for Session {
         }
         self.execute("DELETE FROM marks WHERE gateway = $1 AND from_ns = $2", &[&name, &mark.from_ns])?;
         Ok(())
+    }
+
+    fn minutes(
+        &mut self,
+        gateway: &GatewayId,
+        (from, to): (i64, i64),
+        most: usize,
+    ) -> Result<Vec<(i64, Bucket)>, StoreError> {
+        let (from, to) = (floor(from, SECOND_NS) / SECOND_NS, floor(to, SECOND_NS) / SECOND_NS);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = self.query(
+            "SELECT start, count, untrusted, min, max, sum, first_after, first, last_after, last, area, bridged_ns,
+                series
+             FROM rollups WHERE series IN (SELECT id FROM series WHERE gateway = $1)
+                AND level = 60 AND start >= $2 AND start < $3 ORDER BY start, series LIMIT $4",
+            &[&gateway.as_str(), &from, &to, &most],
+        )?;
+        Ok(rows.iter().map(|row| (row.get(12), bucket(row))).collect())
     }
 
     fn series_id(&mut self, gateway: &GatewayId, sensor: &str, quantity: Quantity) -> Result<i64, StoreError> {

@@ -31,10 +31,30 @@ const SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = '30
 pub(super) type Given<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 pub(super) struct Session {
-    runtime: Runtime,
+    runtime: Own,
     client: Client,
     statements: HashMap<&'static str, Statement>,
     manifests: HashMap<i64, Arc<Manifest>>,
+}
+
+/// A runtime that may be dropped anywhere: a reader may go with a task of another.
+struct Own(Option<Runtime>);
+
+impl Own {
+    fn block_on<T>(&self, what: impl Future<Output = T>) -> T {
+        match &self.0 {
+            Some(runtime) => runtime.block_on(what),
+            None => unreachable!("it is only taken when it is dropped"),
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// How to connect.
@@ -53,6 +73,7 @@ impl Session {
             .enable_all()
             .build()
             .map_err(|error| unreachable(format!("no runtime: {error}")))?;
+        let runtime = Own(Some(runtime));
         let connected = runtime.block_on(async {
             let found = timeout(CONNECT_WITHIN, options.config.connect(options.tls.clone())).await;
             let (client, connection) = match found {
@@ -77,10 +98,7 @@ impl Session {
         self.client.is_closed()
     }
 
-    fn wait<T>(
-        runtime: &Runtime,
-        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, StoreError> {
+    fn wait<T>(runtime: &Own, answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, StoreError> {
         let answer = runtime.block_on(async { timeout(ANSWER_WITHIN, answer).await });
         answer
             .map_err(|_| StoreError::Unreachable {

@@ -14,6 +14,18 @@ use crate::store::{
 
 const SECOND_NS: i64 = Duration::from_secs(1).as_nanos() as i64;
 
+/// What [`bucket`] reads.
+const BUCKET: &str = "start, count, untrusted, min, max, sum, first_after, first, last_after, last, area, bridged_ns";
+
+fn bucket(row: &Row<'_>) -> rusqlite::Result<Bucket> {
+    let start_ns = row.get::<_, i64>(0)?.saturating_mul(SECOND_NS);
+    let (count, untrusted) = (row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64);
+    let at = |column| Ok::<_, rusqlite::Error>(start_ns.saturating_add(row.get(column)?));
+    let (first, last) = ((at(6)?, row.get(7)?), (at(8)?, row.get(9)?));
+    let (min, max, sum, area) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(10)?);
+    Ok(Bucket { start_ns, count, untrusted, min, max, sum, first, last, area, bridged_ns: row.get(11)? })
+}
+
 /// A connection inside a transaction.
 pub(super) struct Tables<'a>(pub(super) &'a Connection);
 
@@ -117,20 +129,12 @@ impl Rows for Tables<'_> {
         (from, to): (i64, i64),
         most: usize,
     ) -> Result<Vec<Bucket>, StoreError> {
-        let mut rows = self.0.prepare_cached(
-            "SELECT start, count, untrusted, min, max, sum, first_after, first, last_after, last, area, bridged_ns
-             FROM rollups WHERE series = ? AND level = ? AND start >= ? AND start < ? ORDER BY start LIMIT ?",
-        )?;
+        let mut rows = self.0.prepare_cached(&format!(
+            "SELECT {BUCKET} FROM rollups
+             WHERE series = ? AND level = ? AND start >= ? AND start < ? ORDER BY start LIMIT ?"
+        ))?;
         let (from, to) = (floor(from, SECOND_NS) / SECOND_NS, floor(to, SECOND_NS) / SECOND_NS);
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let bucket = |row: &Row<'_>| {
-            let start_ns = row.get::<_, i64>(0)?.saturating_mul(SECOND_NS);
-            let (count, untrusted) = (row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64);
-            let at = |column| Ok::<_, rusqlite::Error>(start_ns.saturating_add(row.get(column)?));
-            let (first, last) = ((at(6)?, row.get(7)?), (at(8)?, row.get(9)?));
-            let (min, max, sum, area) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(10)?);
-            Ok(Bucket { start_ns, count, untrusted, min, max, sum, first, last, area, bridged_ns: row.get(11)? })
-        };
         let found = rows.query_map(params![series, level.number(), from, to, most], bucket)?;
         Ok(found.collect::<Result<_, _>>()?)
     }
@@ -160,6 +164,23 @@ impl RowsMut for Tables<'_> {
             .execute(params![mark.gateway.as_str(), mark.from_ns, upto])?;
         self.0.prepare_cached("DELETE FROM marks WHERE gateway = ? AND from_ns = ?")?.execute(key)?;
         Ok(())
+    }
+
+    fn minutes(
+        &mut self,
+        gateway: &GatewayId,
+        (from, to): (i64, i64),
+        most: usize,
+    ) -> Result<Vec<(i64, Bucket)>, StoreError> {
+        let mut rows = self.0.prepare_cached(&format!(
+            "SELECT {BUCKET}, series FROM rollups WHERE series IN (SELECT id FROM series WHERE gateway = ?)
+                AND level = 60 AND start >= ? AND start < ? ORDER BY start, series LIMIT ?"
+        ))?;
+        let (from, to) = (floor(from, SECOND_NS) / SECOND_NS, floor(to, SECOND_NS) / SECOND_NS);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let found =
+            rows.query_map(params![gateway.as_str(), from, to, most], |row| Ok((row.get(12)?, bucket(row)?)))?;
+        Ok(found.collect::<Result<_, _>>()?)
     }
 
     fn series_id(&mut self, gateway: &GatewayId, sensor: &str, quantity: Quantity) -> Result<i64, StoreError> {
