@@ -202,7 +202,7 @@ impl RowsMut for Session {
         let rows = self.query(
             "SELECT start, count, untrusted, min, max, sum, first_after, first, last_after, last, area, bridged_ns,
                 series
-             FROM rollups WHERE series IN (SELECT id FROM series WHERE gateway = $1)
+             FROM rollups WHERE series = ANY (ARRAY(SELECT id FROM series WHERE gateway = $1))
                 AND level = 60 AND start >= $2 AND start < $3 ORDER BY start, series LIMIT $4",
             &[&gateway.as_str(), &from, &to, &most],
         )?;
@@ -231,7 +231,7 @@ impl RowsMut for Session {
     ) -> Result<(), StoreError> {
         let (from, to) = (floor(from, SECOND_NS) / SECOND_NS, floor(to, SECOND_NS) / SECOND_NS);
         self.execute(
-            "DELETE FROM rollups WHERE series IN (SELECT id FROM series WHERE gateway = $1)
+            "DELETE FROM rollups WHERE series = ANY (ARRAY(SELECT id FROM series WHERE gateway = $1))
              AND level = $2 AND start >= $3 AND start < $4",
             &[&gateway.as_str(), &level.number(), &from, &to],
         )?;
