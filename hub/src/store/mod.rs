@@ -3,13 +3,14 @@
 //! In      [`Work`]: prepared batches, manifests, payloads to set aside.
 //! Out     [`Done`], in the same order, once it is on disk; and what [`Read`] answers.
 //! Keeps   the ledger, samples as the columnar blocks they came in, events, clock fixes, losses, gaps, latest values.
-//! Imports `ledger`, `wire`.
+//! Imports `ledger`, `config`, `wire`.
 //!
 //! One row a samples record, holding the block of all its channels: the bytes that came, byte for byte. A row a channel
 //! was the other choice: a second of one channel at 10 Hz is some 20 bytes, and a row's key and header are as many
 //! again, so the database would double to spare a query the decoding of neighbours that takes it microseconds.
 //!
-//! [`Store`] is the door for a driver; [`sqlite`] is the one there is.
+//! [`Store`] is the door for a driver; there are [`sqlite`] and [`postgres`]. What does not depend on the database is
+//! shared: what of a batch is new (`judge`), history, rollups. They meet a driver's tables through `rows`.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -18,14 +19,24 @@ use speedwell_wire::{
     ClockFix, ClockSource, Event, GatewayId, LogId, Loss, Manifest, ManifestHash, Quality, Quantity, Seq,
 };
 
+use crate::config;
+
 pub mod clock;
 mod history;
-mod schema;
+mod judge;
+pub mod postgres;
+mod rollup;
+mod rows;
+mod scan;
 pub mod sqlite;
+mod words;
 pub mod writer;
 
 pub use clock::ClockMap;
+pub use postgres::Postgres;
+pub use rollup::{Bucket, Level, MAX_BRIDGE_NS, MAX_BUCKETS, Rollup, RollupQuery};
 pub use sqlite::Sqlite;
+use words::{gateway, int, log_id, unword, word};
 
 /// Most points one history answer has; more are cut off, and the answer says so.
 pub const MAX_POINTS: usize = 100_000;
@@ -37,13 +48,48 @@ pub const MAX_REJECTED_BYTES: usize = 4096;
 /// Set-aside payloads kept; the oldest make room.
 pub const MAX_REJECTED_ROWS: u32 = 10_000;
 
+/// How long a request's key is known, ns: a day. Who asks again later gets its readings told as duplicates.
+pub const KEEP_KEYS_NS: i64 = 24 * 3600 * 1_000_000_000;
+/// Keys known; the oldest make room. Some 100 bytes each.
+pub const MAX_KEYS: u32 = 1_000_000;
+
+/// Opens the database that a configuration names.
+pub fn open(config: &config::Store, password: Option<&str>) -> Result<Box<dyn Store>, StoreError> {
+    let keep = config.keep_days.map(std::num::NonZeroU32::get);
+    Ok(match &config.url {
+        Some(url) => Box::new(Postgres::open(url.as_str(), password, config.ca_file.as_deref())?.keep_days(keep)),
+        None => Box::new(Sqlite::open(&config.path)?.keep_days(keep)),
+    })
+}
+
 /// The place where everything is kept. One owner, one thread.
 pub trait Store: Send + 'static {
     /// Does all of it in one transaction, which is on disk when this returns. On an error none of it was done.
     fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError>;
 
+    /// Does a bounded piece of what can wait, and says whether there is more of it to do now: sums that are behind, what
+    /// is older than it is to be kept. Nothing that was confirmed depends on it.
+    fn tend(&mut self, now_ns: i64) -> Result<bool, StoreError> {
+        let _ = now_ns;
+        Ok(false)
+    }
+
     /// A way to read, for many threads at once.
     fn reader(&self) -> Arc<dyn Read>;
+}
+
+impl Store for Box<dyn Store> {
+    fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError> {
+        (**self).commit(work)
+    }
+
+    fn tend(&mut self, now_ns: i64) -> Result<bool, StoreError> {
+        (**self).tend(now_ns)
+    }
+
+    fn reader(&self) -> Arc<dyn Read> {
+        (**self).reader()
+    }
 }
 
 /// Reads what was committed. Calls block; each costs a bounded amount.
@@ -56,6 +102,9 @@ pub trait Read: Send + Sync + 'static {
 
     /// A channel's samples over a range of UTC.
     fn history(&self, query: &HistoryQuery) -> Result<History, StoreError>;
+
+    /// A channel's samples over a range of UTC, summed up by the second, the minute or the hour.
+    fn rollup(&self, query: &RollupQuery) -> Result<Rollup, StoreError>;
 
     /// What is stored of each gateway, in numbers.
     fn standings(&self) -> Result<Vec<(GatewayId, Standing)>, StoreError>;
@@ -76,6 +125,8 @@ pub enum Work {
     Manifest(Arc<Manifest>),
     /// A payload that could not be used.
     Rejected(Rejected),
+    /// Readings that came one by one, from those who are no gateways of ours.
+    Readings(Readings),
 }
 
 /// A batch, decoded as far as the store needs.
@@ -178,6 +229,60 @@ pub fn gateway_of(source: &str) -> &str {
     source.split('/').next().unwrap_or_default()
 }
 
+/// Readings of one request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Readings {
+    /// Who gave them: the scope of `key`.
+    pub source: String,
+    /// The giver's name for this request: the same again stores nothing and gets the first answer.
+    pub key: Option<String>,
+    /// SHA-256 of the request, so that one key for two requests is seen.
+    pub digest: [u8; 32],
+    /// When it arrived, UTC ns.
+    pub received_ns: i64,
+    /// The readings. One whose value is no number is passed over.
+    pub items: Vec<Reading>,
+}
+
+/// One reading. Device, sensor, quantity and time are its name: the same again is a duplicate, and the first stays.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Whose.
+    pub device: GatewayId,
+    /// The sensor's name.
+    pub sensor: String,
+    /// What is measured.
+    pub quantity: Quantity,
+    /// When, UTC ns, as the giver told it.
+    pub utc_ns: i64,
+    /// In the quantity's unit.
+    pub value: f64,
+    /// One standard uncertainty in that unit, when known.
+    pub uncertainty: Option<f64>,
+    /// How far it can be trusted.
+    pub quality: Quality,
+}
+
+/// A reading as the newest of its series.
+fn latest_of(reading: &Reading) -> Latest {
+    let Reading { device, sensor, quantity, utc_ns, value, uncertainty, quality } = reading.clone();
+    let newest = Newest { sensor, quantity, t_ns: utc_ns.max(0) as u64, value, uncertainty, quality };
+    Latest { gateway: device, log: LogId(0), boot: 0, newest, utc_ns: Some(utc_ns) }
+}
+
+/// Adds the newest readings to the newest samples; of one channel in both, the later in UTC stays.
+fn merge_latest(mut all: Vec<Latest>, readings: Vec<Latest>) -> Vec<Latest> {
+    for reading in readings {
+        let channel = |l: &Latest| (l.gateway.clone(), l.newest.sensor.clone(), l.newest.quantity);
+        match all.iter_mut().find(|old| channel(old) == channel(&reading)) {
+            Some(old) if old.utc_ns <= reading.utc_ns => *old = reading,
+            Some(_) => {}
+            None => all.push(reading),
+        }
+    }
+    all
+}
+
 /// What became of a piece of [`Work`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Done {
@@ -185,6 +290,8 @@ pub enum Done {
     Batch(Committed),
     /// Kept.
     Kept,
+    /// Readings were judged.
+    Readings(ReadingsDone),
 }
 
 /// What became of a batch.
@@ -212,14 +319,29 @@ pub struct Committed {
     pub newest: Vec<Latest>,
 }
 
+/// What became of [`Readings`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadingsDone {
+    /// Readings stored.
+    pub stored: u32,
+    /// Readings that were stored before.
+    pub duplicates: u32,
+    /// This key was answered before; the numbers are those of the first answer.
+    pub repeated: bool,
+    /// This key was used for another request: nothing was stored.
+    pub conflict: bool,
+    /// The newest values that these brought.
+    pub newest: Vec<Latest>,
+}
+
 /// The newest stored value of a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latest {
     /// Whose.
     pub gateway: GatewayId,
-    /// The log it came in; each counts its boots anew.
+    /// The log it came in; each counts its boots anew. 0 for a reading that came one by one.
     pub log: LogId,
-    /// The boot of its time.
+    /// The boot of its time; 0 for such a reading, whose boot time is its UTC.
     pub boot: u32,
     /// The value.
     pub newest: Newest,
@@ -253,7 +375,8 @@ pub struct History {
     pub truncated: bool,
     /// Where to ask on from then, UTC ns: all before it is in this answer.
     pub next_ns: Option<i64>,
-    /// Who vouches for the times; the least trusted of them.
+    /// Who vouches for the times; the least trusted of them. The giver of readings that came one by one told their times
+    /// himself, and is not counted.
     pub clock: Option<ClockSource>,
     /// Boots that may lie in the range, in order: nobody ever vouched for their time.
     pub undated: Vec<Undated>,
@@ -315,6 +438,8 @@ pub struct Standing {
     pub lost_samples: u64,
     /// Payloads of it that were set aside.
     pub rejected: u64,
+    /// Readings that came one by one.
+    pub readings: u64,
 }
 
 impl Standing {
@@ -347,6 +472,8 @@ pub struct Counts {
     pub gaps: u64,
     /// Payloads set aside.
     pub rejected: u64,
+    /// Readings that came one by one.
+    pub readings: u64,
 }
 
 /// The store could not do it. Nothing of the call was kept, nothing of it was confirmed.
@@ -358,6 +485,17 @@ pub enum StoreError {
     /// Another program writes.
     #[error("the database is locked by another program: it goes on by itself when that lets it go")]
     Locked,
+    /// It takes nothing: a standby, or told to take nothing.
+    #[error("the database is read-only: make it writable, or point `url` at the primary, and it goes on by itself")]
+    ReadOnly,
+    /// There is no server, or it does not answer.
+    #[error("{database} cannot be reached: {why}; it goes on by itself when it can")]
+    Unreachable {
+        /// Where it should be, without a password.
+        database: String,
+        /// Why.
+        why: String,
+    },
     /// The database said no: the file is damaged, or the disk. The driver's own error.
     #[error("database: {0}")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
