@@ -113,17 +113,27 @@ async fn a_message_is_acknowledged_only_after_its_commit_so_a_hub_that_is_killed
     let broker = Mosquitto::start();
     let (mut rig, stranger) = hub(&broker).await;
     rig.stop().await;
-    let other = rusqlite::Connection::open(rig.database()).unwrap();
-    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let mut hub = process(&rig.config);
+    // It hears its feed, so what it does not take below it does not take because of the lock.
+    let reader = Sqlite::open(&rig.database()).unwrap().reader();
+    let began = std::time::Instant::now();
+    while values(&*reader, "b", Quantity::Speed).is_empty() {
+        assert!(began.elapsed() < LONG, "the hub never heard its feed");
+        say(&stranger, "fleet/x/positions", &json!({"data": [{"plateNum": "b", "lng": 1, "lat": 2, "speed": 0}]}))
+            .await;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    let other = rusqlite::Connection::open(rig.database()).unwrap();
+    other.busy_timeout(LONG).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let waiting = "fleet/x/positions";
     say(&stranger, waiting, &json!({"data": [{"plateNum": "a", "lng": 1, "lat": 2, "speed": 36}]})).await;
-    // Long enough to have taken it, had it not to wait for the lock.
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    // Long enough to have acknowledged it, if it did not wait for the lock.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     hub.kill().unwrap();
     hub.wait().unwrap();
     other.execute_batch("ROLLBACK").unwrap();
-    assert!(values(&*Sqlite::open(&rig.database()).unwrap().reader(), "a", Quantity::Speed).is_empty());
+    assert!(values(&*reader, "a", Quantity::Speed).is_empty());
     rig.hub = Some(speedwell_hub::Hub::start(rig.config.clone()).await.unwrap());
     assert_eq!(comes(&rig, "a", 1).await, [10.0]);
 }

@@ -204,6 +204,8 @@ async fn while_the_database_is_locked_the_hub_stops_reading_and_then_takes_all_o
     assert_eq!(client.hear().await, received(1));
     let other = rusqlite::Connection::open(rig.database()).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let mut quiet = Client::connect(&rig).await;
+    quiet.say(&message(MESSAGES + 1).to_string()).await;
     let Client { mut from, mut to } = client;
     // Some 20 MB: more than the sockets between hold.
     let sending = tokio::spawn(async move {
@@ -219,13 +221,16 @@ async fn while_the_database_is_locked_the_hub_stops_reading_and_then_takes_all_o
     let mut one = [0];
     assert!(timeout(Duration::from_millis(100), from.read(&mut one)).await.is_err(), "nothing is accepted");
     other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(quiet.hear().await, received(1));
+    quiet.say(&message(MESSAGES + 1).to_string()).await;
+    assert_eq!(quiet.hear().await, received(1), "who waits for an answer is not taken for idle");
     for n in 1..=MESSAGES {
         let mut line = String::new();
         timeout(LONG * 3, from.read_line(&mut line)).await.expect("an answer in time").unwrap();
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), received(1), "{n}");
     }
     drop(sending.await.unwrap());
-    assert_eq!(speeds(&rig).len() as i64, MESSAGES + 1);
+    assert_eq!(speeds(&rig).len() as i64, MESSAGES + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
