@@ -35,10 +35,11 @@ fn main() {
     let requests = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(REQUESTS);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     for (what, door, connections, depth) in [
-        ("HTTP, 512 connections", Door::Http, 512, 1),
-        ("HTTP, 512 connections, 8 requests at a time each", Door::Http, 512, 8),
-        ("HTTP with Idempotency-Key, 512 connections", Door::Keyed, 512, 1),
-        ("HTTP alias (three readings each), 512 connections", Door::Alias, 512, 1),
+        ("HTTP, 100 connections", Door::Http, 100, 1),
+        ("HTTP, 2,000 connections", Door::Http, 2000, 1),
+        ("HTTP, 2,000 connections, 8 requests at a time each", Door::Http, 2000, 8),
+        ("HTTP with Idempotency-Key, 2,000 connections", Door::Keyed, 2000, 1),
+        ("HTTP alias (three readings each), 2,000 connections", Door::Alias, 2000, 1),
         ("TCP, 64 connections, 64 messages at a time each (three readings each)", Door::Tcp, 64, 64),
     ] {
         let (rate, cpu) = runtime.block_on(measure(door, requests, connections, depth));
@@ -119,7 +120,10 @@ impl Client {
             while let Some(at) = find(&self.answer, looked, mark) {
                 (looked, seen) = (at + mark.len(), seen + 1);
             }
-            assert!(!self.answer.windows(7).any(|w| w == b"\"error\""), "{}", String::from_utf8_lossy(&self.answer));
+            // An answer of another kind is never counted, so it shows as a wait without end.
+            if seen < wanted && find(&self.answer, 0, b"\"error\"").is_some() {
+                panic!("{}", String::from_utf8_lossy(&self.answer));
+            }
         }
         // The rest of the last answer, a bracket or a line end, belongs to it and is read with the next.
     }

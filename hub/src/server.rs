@@ -1,7 +1,7 @@
 //! Hangs the rooms together.
 
 use std::{
-    future::{Future, IntoFuture},
+    future::Future,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -34,8 +34,6 @@ use crate::{
 
 /// How often gateways are looked at for having fallen silent.
 const TICK: Duration = Duration::from_secs(2);
-/// How long open requests may take when the hub is stopped.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The hub; see [`Hub::start`].
 pub struct Hub;
@@ -167,7 +165,11 @@ impl Hub {
         }
         let ingest = ingest::run(parts, stopped.clone());
         tasks.spawn(async { Ok(ingest.await?) });
-        tasks.spawn(serve(listener, routes, stopped.clone()));
+        let serve = api::listen::serve(listener, routes, stopped.clone());
+        tasks.spawn(async {
+            serve.await;
+            Ok(())
+        });
         tasks.spawn(tick(board, stopped));
         tracing::info!(broker = %config.broker.url, "hub started, page on http://{http}");
         Ok(Running { http, tcp: at_tcp, counters, reader, stop, tasks, gate, shut, store: writer.thread })
@@ -258,21 +260,6 @@ fn show_stored(board: &Board, reader: &dyn Read) -> Result<(), StoreError> {
         board.standing(&id, standing, now);
     }
     Ok(())
-}
-
-async fn serve(listener: TcpListener, routes: axum::Router, mut stop: watch::Receiver<bool>) -> Result<(), HubError> {
-    let mut told = stop.clone();
-    let graceful = axum::serve(listener, routes).with_graceful_shutdown(async move {
-        let _ = told.wait_for(|stop| *stop).await;
-    });
-    let give_up = async {
-        let _ = stop.wait_for(|stop| *stop).await;
-        tokio::time::sleep(STOP_WITHIN).await;
-    };
-    tokio::select! {
-        ended = graceful.into_future() => ended.map_err(|e| HubError::Task(format!("http: {e}"))),
-        () = give_up => Ok(()),
-    }
 }
 
 async fn tick(board: Board, mut stop: watch::Receiver<bool>) -> Result<(), HubError> {

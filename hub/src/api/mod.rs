@@ -14,6 +14,7 @@
 //! Every number stands with its unit.
 
 mod assets;
+pub mod listen;
 mod query;
 pub mod readings;
 mod ws;
@@ -129,8 +130,9 @@ pub fn routes(parts: Parts) -> Router {
         .route("/ws", get(ws::open))
         .route("/healthz", get(health))
         .with_state(context)
-        .merge(intake.map(readings::routes).unwrap_or_default())
         .layer(middleware::from_fn(secure))
+        // Their answers are a few words of JSON to programs, and sets no page's rules.
+        .merge(intake.map(readings::routes).unwrap_or_default())
 }
 
 async fn gateways(State(context): State<Context>) -> Json<Value> {

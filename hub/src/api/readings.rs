@@ -45,7 +45,7 @@ use crate::{
 /// Largest body: a thousand items of one kilobyte.
 pub const MAX_BODY: usize = 1024 * 1024;
 /// Requests that are read or wait for the store, and the bytes of their bodies; decoded they are some ten times that.
-pub const WAITING: (usize, usize) = (1024, 8 * 1024 * 1024);
+pub const WAITING: (usize, usize) = (4096, 8 * 1024 * 1024);
 /// Longest key; a UUID has 36.
 const MAX_KEY: usize = 255;
 /// When the hub has too much to do: this, and the next second it may be otherwise.

@@ -6,9 +6,10 @@
 //! Imports `store`, `live`.
 //!
 //! The log session, which takes what gateways confirm by, does not queue here: it has half of the writer's channel to
-//! itself ([`LOG_SHARE`]) and waits for at most [`ROUNDS`] rounds of the doors, some thousand rows each. What the doors
-//! bring while a round is under way goes into the next one, as few pieces of work: a thousand single readings cost the
-//! store little more than one request with a thousand.
+//! itself ([`LOG_SHARE`]) and waits for at most one round of the doors, some thousand rows. What the doors bring while a
+//! round is under way goes into the next one, as few pieces of work: a thousand single readings cost the store little more
+//! than one request with a thousand. One round at a time, so that it is the larger the longer a commit takes: readings of
+//! one series lie together in the database, and a commit writes each page once, however many of them go there.
 
 use std::{
     collections::BTreeMap,
@@ -30,10 +31,8 @@ use crate::{
 
 /// Pieces of work that the log session may have in the writer's channel.
 pub const LOG_SHARE: usize = QUEUE / 2;
-/// Rounds under way: one being committed, one ready, so that the writer never waits.
-const ROUNDS: usize = 2;
-/// Pieces of work in a round: all rounds together have the other half of the writer's channel.
-const ROUND_WORK: usize = (QUEUE - LOG_SHARE) / ROUNDS;
+/// Pieces of work in a round: it has the other half of the channel.
+const ROUND_WORK: usize = QUEUE - LOG_SHARE;
 /// Rows after which a round is full: bounds what the log session waits for.
 const ROUND_ROWS: usize = 4096;
 /// Pieces that may wait, all doors together. No door's share is so large that this could be met.
@@ -95,8 +94,6 @@ pub enum Ticket {
 /// Who waits for a piece of work.
 pub struct Waiting {
     who: Vec<(oneshot::Sender<Outcome>, Option<Room>)>,
-    /// It is the last of its round.
-    last: bool,
 }
 
 /// What the gate works with.
@@ -121,7 +118,8 @@ pub struct Gate {
     pieces: mpsc::Receiver<Piece>,
     board: Board,
     counters: Arc<Counters>,
-    rounds: usize,
+    /// Pieces of the round that is under way.
+    under_way: usize,
 }
 
 impl Share {
@@ -178,7 +176,7 @@ impl Gate {
         let Parts { work, done, board, counters, trouble } = parts;
         let (log, log_done) = mpsc::channel(LOG_SHARE);
         let (pieces_in, pieces) = mpsc::channel(PIECES);
-        let gate = Self { work: Some(work), done, log, pieces, board, counters, rounds: 0 };
+        let gate = Self { work: Some(work), done, log, pieces, board, counters, under_way: 0 };
         (gate, Desk { pieces: pieces_in, trouble }, log_done)
     }
 
@@ -193,7 +191,7 @@ impl Gate {
                     Some((done, ticket)) => self.answer(done, ticket),
                     None => return,
                 },
-                piece = self.pieces.recv(), if open && self.rounds < ROUNDS => match piece {
+                piece = self.pieces.recv(), if open && self.under_way == 0 => match piece {
                     Some(piece) => self.send_round(piece),
                     None => self.work = None,
                 },
@@ -220,18 +218,14 @@ impl Gate {
                     join(other, work);
                     waiting.who.push((answer, room));
                 }
-                None => round.push((work, Waiting { who: vec![(answer, room)], last: false })),
+                None => round.push((work, Waiting { who: vec![(answer, room)] })),
             }
             next = (rows < ROUND_ROWS && round.len() < ROUND_WORK).then(|| self.pieces.try_recv().ok()).flatten();
         }
-        if let Some((_, waiting)) = round.last_mut() {
-            waiting.last = true;
-        }
         let Some(to) = &self.work else { return };
-        self.rounds += 1;
         for (work, waiting) in round {
             // There is room: no other has this half of the channel. When the writer has ended, nobody gets an answer.
-            let _ = to.try_send((work, Ticket::Door(waiting)));
+            self.under_way += usize::from(to.try_send((work, Ticket::Door(waiting))).is_ok());
         }
     }
 
@@ -241,7 +235,7 @@ impl Gate {
             Ticket::Log(ticket) => return drop(self.log.try_send((done, ticket))),
             Ticket::Door(waiting) => waiting,
         };
-        self.rounds -= usize::from(waiting.last);
+        self.under_way -= 1;
         let outcome = match &done {
             Done::Readings(ReadingsDone { conflict: true, .. }) => Outcome::Conflict,
             Done::Readings(ReadingsDone { repeated: true, .. }) => Outcome::Repeated,
@@ -363,42 +357,36 @@ mod tests {
     #[tokio::test]
     async fn what_comes_while_a_round_is_under_way_goes_to_the_store_as_one_and_everybody_is_answered() {
         let mut rig = rig();
-        let first: Vec<_> = (0..2).map(|_| rig.desk.hand_in(singles("http", 1), None).unwrap()).collect();
-        // The first two may be one round or two, as the gate wakes up.
-        let mut tickets = vec![rig.to_store.recv().await.unwrap()];
-        tokio::task::yield_now().await;
-        tickets.extend(rig.to_store.try_recv().ok());
-        let more = rig.desk.hand_in(singles("http", 1), None).unwrap();
-        tokio::task::yield_now().await;
-        tickets.extend(rig.to_store.try_recv().ok());
+        let first = rig.desk.hand_in(singles("http", 1), None).unwrap();
+        let (work, ticket) = rig.to_store.recv().await.unwrap();
+        assert_eq!(rows_of(&work), 1, "a lone one waits for nobody");
         let rest: Vec<_> = (0..1000).map(|_| rig.desk.hand_in(singles("http", 1), None).unwrap()).collect();
         let tcp = rig.desk.hand_in(singles("tcp", 2), None).unwrap();
         let key = [rig.desk.hand_in(keyed("a"), None).unwrap(), rig.desk.hand_in(keyed("b"), None).unwrap()];
         tokio::task::yield_now().await;
-        for (work, ticket) in tickets {
-            rig.done.send((Done::Readings(stored(rows_of(&work) as u32)), ticket)).await.unwrap();
-        }
+        assert!(rig.to_store.try_recv().is_err(), "one round at a time");
+        rig.done.send((Done::Readings(stored(1)), ticket)).await.unwrap();
         let mut rows = Vec::new();
         while rows.iter().sum::<usize>() < 1004 {
             let (work, ticket) = rig.to_store.recv().await.unwrap();
             rows.push(rows_of(&work));
             rig.done.send((Done::Readings(stored(rows_of(&work) as u32)), ticket)).await.unwrap();
         }
-        assert!(rows.len() <= 8, "{rows:?}");
-        for waits in first.into_iter().chain([more, tcp]).chain(rest).chain(key) {
+        assert_eq!(rows, [1000, 2, 1, 1]);
+        for waits in [first, tcp].into_iter().chain(rest).chain(key) {
             assert_eq!(waits.await, Ok(Outcome::Accepted));
         }
-        assert_eq!(rig.counters.readings.load(Ordering::Relaxed), 1007);
+        assert_eq!(rig.counters.readings.load(Ordering::Relaxed), 1005);
     }
 
     #[tokio::test]
     async fn the_log_session_keeps_its_half_of_the_channel_however_much_the_doors_bring() {
         let mut rig = rig();
         let _waits: Vec<_> = (0..PIECES).map(|n| rig.desk.hand_in(keyed(&n.to_string()), None).unwrap()).collect();
-        for _ in 0..10 * ROUNDS {
+        for _ in 0..20 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(rig.work.capacity(), QUEUE - ROUNDS * ROUND_WORK, "the doors have their half");
+        assert_eq!(rig.work.capacity(), LOG_SHARE, "the doors have their half");
         for _ in 0..LOG_SHARE {
             rig.work
                 .try_send((

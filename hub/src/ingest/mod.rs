@@ -65,7 +65,7 @@ pub struct Counters {
 }
 
 /// Until the hub is to stop. Cancel-safe.
-async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
