@@ -30,7 +30,7 @@ use axum::{
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     config::{SpeedUnit, default_sensor},
@@ -46,6 +46,8 @@ use crate::{
 pub const MAX_BODY: usize = 1024 * 1024;
 /// Requests that are read or wait for the store, and the bytes of their bodies; decoded they are some ten times that.
 pub const WAITING: (usize, usize) = (4096, 8 * 1024 * 1024);
+/// How long a body that is not taken is read, for its sender to see the answer.
+const DRAIN: Duration = Duration::from_secs(2);
 /// Longest key; a UUID has 36.
 const MAX_KEY: usize = 255;
 /// When the hub has too much to do: this, and the next second it may be otherwise.
@@ -236,9 +238,31 @@ fn checked_key(key: &[u8]) -> Result<String, Refusal> {
 
 async fn read(mut body: Body, headers: &HeaderMap, room: &mut Room) -> Result<Bytes, Refusal> {
     let told = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse::<usize>().ok());
-    if told.is_some_and(|told| told > MAX_BODY) {
-        return Err(Refusal::Large);
+    let read = match told.is_some_and(|told| told > MAX_BODY) {
+        true => Err(Refusal::Large),
+        false => gather(&mut body, room).await,
+    };
+    if matches!(read, Err(Refusal::Large | Refusal::Busy)) {
+        tokio::spawn(drain(body));
     }
+    read
+}
+
+/// A connection that is closed while bytes come in is reset, and its client never sees the answer: so some more is read
+/// and thrown away.
+async fn drain(mut body: Body) {
+    let rest = async {
+        let mut size = 0;
+        while let (true, Some(Ok(frame))) = (size < 4 * MAX_BODY, body.frame().await) {
+            size += frame.data_ref().map_or(0, Bytes::len);
+        }
+        // What has been sent by now stops the sender; its answer is on the way to it.
+        sleep(DRAIN).await;
+    };
+    let _ = timeout(DRAIN, rest).await;
+}
+
+async fn gather(body: &mut Body, room: &mut Room) -> Result<Bytes, Refusal> {
     let (mut first, mut all) = (Bytes::new(), Vec::new());
     let mut size = 0;
     while let Some(frame) = body.frame().await {
