@@ -8,7 +8,7 @@
 use std::{
     fmt, fs, io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    num::NonZeroU16,
+    num::{NonZeroU16, NonZeroU32},
     path::{Path, PathBuf},
 };
 
@@ -69,7 +69,20 @@ pub struct Broker {
 pub struct Store {
     /// The SQLite database; made when it is not there.
     pub path: PathBuf,
+    /// A PostgreSQL database, instead: `postgres://USER@HOST[:PORT]/DATABASE`.
+    pub url: Option<StoreUrl>,
+    /// A file that holds its password and nothing else, or `credential:NAME` for a systemd credential.
+    pub password_file: Option<String>,
+    /// Certificates (PEM) that vouch for its server, instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Days that samples are kept after they arrived; for ever when it is not there.
+    pub keep_days: Option<NonZeroU32>,
 }
+
+/// The address of a PostgreSQL database, without a password: what is in a configuration is read by many.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StoreUrl(String);
 
 /// `[http]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -208,7 +221,7 @@ impl Config {
     /// Reads a text; `name` stands before complaints.
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
         toml::from_str(text)
-            .map_err(|e| ConfigError::Wrong { name: name.into(), complaint: e.to_string().trim_end().into() })
+            .map_err(|e| ConfigError::Wrong { name: name.into(), complaint: covered(e.to_string().trim_end()) })
     }
 
     /// A hub on this broker that keeps its database at `store`, with all else as it is by default.
@@ -222,7 +235,7 @@ impl Config {
                 client_id: default_client_id(),
                 topic_prefix: TopicPrefix::default(),
             },
-            store: Store { path: store.into() },
+            store: Store { path: store.into(), ..Store::default() },
             http: Http::default(),
             ingest: Ingest::default(),
             tcp: None,
@@ -234,15 +247,75 @@ impl Config {
 impl Broker {
     /// Reads the password, if a file of one is named. A trailing line end is not part of it.
     pub fn password(&self) -> Result<Option<String>, ConfigError> {
-        let Some(named) = &self.password_file else { return Ok(None) };
-        let path = match named.strip_prefix("credential:") {
-            // systemd puts the credentials of a unit into this directory, see systemd.exec(5).
-            Some(name) => PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default()).join(name),
-            None => PathBuf::from(named),
-        };
-        let text = read_small(&path).map_err(|source| ConfigError::Unreadable { path, source })?;
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+        secret(self.password_file.as_deref())
     }
+}
+
+impl Store {
+    /// Reads the password, if a file of one is named. A trailing line end is not part of it.
+    pub fn password(&self) -> Result<Option<String>, ConfigError> {
+        secret(self.password_file.as_deref())
+    }
+
+    /// Where it is, for people.
+    pub fn place(&self) -> String {
+        self.url.as_ref().map_or_else(|| self.path.display().to_string(), |url| url.0.clone())
+    }
+}
+
+impl StoreUrl {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for StoreUrl {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+        // The text is not told: it may hold a password.
+        let Some(rest) = rest else {
+            return Err("store url: wanted postgres://USER@HOST[:PORT]/DATABASE".into());
+        };
+        let user = rest.split('/').next().unwrap_or_default().rsplit_once('@').map(|(user, _)| user);
+        match user.is_some_and(|user| user.contains(':')) || rest.contains("password=") {
+            true => {
+                Err("store url: has a password in it; put that into a file and name the file in password-file".into())
+            }
+            false => Ok(Self(text)),
+        }
+    }
+}
+
+/// A complaint shows the line it is about, which goes into the journal: whatever is in the place of a password is covered.
+fn covered(complaint: &str) -> String {
+    let line = |line: &str| {
+        let mut line = line.to_owned();
+        let told = line.split_once("://").and_then(|(before, rest)| Some((before, rest.rsplit_once('@')?)));
+        if let Some((before, (user, place))) = told
+            && let Some((user, _)) = user.split_once(':')
+        {
+            line = format!("{before}://{user}:***@{place}");
+        }
+        if let Some((before, after)) = line.split_once("password=") {
+            let rest = after.find(['&', '"', '\'']).map_or("", |end| &after[end..]);
+            line = format!("{before}password=***{rest}");
+        }
+        line
+    };
+    complaint.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn secret(named: Option<&str>) -> Result<Option<String>, ConfigError> {
+    let Some(named) = named else { return Ok(None) };
+    let path = match named.strip_prefix("credential:") {
+        // systemd puts the credentials of a unit into this directory, see systemd.exec(5).
+        Some(name) => PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default()).join(name),
+        None => PathBuf::from(named),
+    };
+    let text = read_small(&path).map_err(|source| ConfigError::Unreadable { path, source })?;
+    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 fn read_small(path: &Path) -> io::Result<String> {
@@ -263,7 +336,13 @@ fn default_client_id() -> String {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { path: "/var/lib/speedwell-hub/hub.sqlite".into() }
+        Self {
+            path: "/var/lib/speedwell-hub/hub.sqlite".into(),
+            url: None,
+            password_file: None,
+            ca_file: None,
+            keep_days: None,
+        }
     }
 }
 
@@ -495,5 +574,16 @@ mod tests {
         let mut config = Config::new(BrokerUrl { host: "b".into(), port: 1, tls: false }, "x");
         config.broker.password_file = Some(file.path().display().to_string());
         assert_eq!(config.broker.password().unwrap().as_deref(), Some("secret"));
+    }
+
+    #[test]
+    fn a_password_in_the_address_of_the_database_is_refused_and_not_told() {
+        let with = |url: &str| Config::parse(&format!("[broker]\nurl = \"mqtt://b\"\n[store]\nurl = \"{url}\"\n"), "t");
+        for bad in ["postgres://hub:s3cret@db/hub", "postgres://db/hub?user=hub&password=s3cret"] {
+            let told = with(bad).unwrap_err().to_string();
+            assert!(told.contains("line 4") && told.contains("password-file") && !told.contains("s3cret"), "{told}");
+        }
+        assert!(with("mysql://db/hub").unwrap_err().to_string().contains("wanted postgres://USER@HOST"));
+        assert_eq!(with("postgres://hub@db/hub").unwrap().store.place(), "postgres://hub@db/hub");
     }
 }

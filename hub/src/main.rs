@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Command::Run { config } => (config, true),
         Command::Check { config } => (config, false),
     };
-    let config = match Config::load(&path).and_then(|c| c.broker.password().map(|_| c)) {
+    let config = match Config::load(&path).and_then(|c| c.broker.password().and(c.store.password()).map(|_| c)) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");

@@ -29,7 +29,7 @@ use crate::{
         tcp,
     },
     live::Board,
-    store::{Read, Sqlite, Store, StoreError, writer},
+    store::{self, Read, Store, StoreError, writer},
 };
 
 /// How often gateways are looked at for having fallen silent.
@@ -91,9 +91,10 @@ pub enum HubError {
 impl Hub {
     /// Opens the store, binds the page's address and starts to listen to the broker. The broker need not be there yet.
     pub async fn start(config: Config) -> Result<Running, HubError> {
-        let path = config.store.path.clone();
-        let failed = |source| HubError::Store { path: path.display().to_string(), source };
-        let store = Sqlite::open(&path).map_err(failed)?;
+        let place = config.store.place();
+        let failed = |source| HubError::Store { path: place.clone(), source };
+        let password = config.store.password()?;
+        let store = store::open(&config.store, password.as_deref()).map_err(failed)?;
         let reader = store.reader();
         let broker = Broker::new(&config.broker)?;
         let prefix = config.broker.topic_prefix.as_str().to_owned();

@@ -7,7 +7,13 @@
 //! A fresh client and event loop a connection: nothing of one can be taken for another's. The event loop is polled by a
 //! task of its own, since giving up a poll half way may lose a packet; it stops reading when nobody takes its events.
 
-use std::{error::Error, fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Packet, Publish, QoS, StateError,
@@ -115,7 +121,7 @@ impl Broker {
             options.set_credentials(user, config.password()?.unwrap_or_default());
         }
         if config.url.tls {
-            let tls = tls(config.ca_file.as_ref())?;
+            let tls = tls(config.ca_file.as_deref())?;
             options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(tls))));
         }
         Ok(Self { options, filters, poisoned: false })
@@ -304,15 +310,15 @@ impl Message {
     }
 }
 
-fn tls(ca_file: Option<&PathBuf>) -> Result<ClientConfig, TlsError> {
+pub(crate) fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
         Some(path) => {
-            let pem = fs::read(path).map_err(|source| TlsError::Unreadable { path: path.clone(), source })?;
+            let pem = fs::read(path).map_err(|source| TlsError::Unreadable { path: path.to_path_buf(), source })?;
             roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
             if roots.is_empty() {
-                return Err(TlsError::NoCertificate(path.clone()));
+                return Err(TlsError::NoCertificate(path.to_path_buf()));
             }
         }
     }

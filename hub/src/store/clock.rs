@@ -6,6 +6,8 @@
 
 use speedwell_wire::{ClockFix, ClockSource};
 
+use super::rows::MAX_FIXES;
+
 /// The clock fixes of one boot, in order of boot time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClockMap(Vec<ClockFix>);
@@ -32,6 +34,50 @@ impl ClockMap {
         Self(fixes)
     }
 
+    /// With these fixes of the same boot, later in its log.
+    pub fn with(&self, fixes: &[ClockFix]) -> Self {
+        let mut new = Self::new(self.0.iter().chain(fixes).copied().collect());
+        new.0.truncate(MAX_FIXES);
+        new
+    }
+
+    /// Where in UTC a range of boot time lies, both ends inclusive, a piece a fix.
+    pub fn places(&self, from: u64, to: u64) -> Vec<(i64, i64)> {
+        let first = self.0.partition_point(|fix| fix.boot_ns <= from).saturating_sub(1);
+        let last = self.0.partition_point(|fix| fix.boot_ns <= to).max(1).min(self.0.len());
+        let piece = |i: usize| {
+            let fix = &self.0[i];
+            let begins = if i == first { from } else { fix.boot_ns };
+            let ends = self.0.get(i + 1).filter(|_| i + 1 < last).map_or(to, |next| next.boot_ns.saturating_sub(1));
+            let (a, b) = (to_utc(fix, begins), to_utc(fix, ends));
+            (a.min(b), a.max(b))
+        };
+        (first..last).map(piece).collect()
+    }
+
+    /// Where in UTC the times of a range of boot time lie, or lay, that `new` places otherwise than this.
+    pub fn moved(&self, new: &Self, from: u64, to: u64) -> Vec<(i64, i64)> {
+        let mut cuts: Vec<u64> = self.0.iter().chain(&new.0).map(|fix| fix.boot_ns).collect();
+        cuts.retain(|cut| (from..=to).contains(cut) && *cut > from);
+        cuts.push(from);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut moved = Vec::new();
+        for (i, &begins) in cuts.iter().enumerate() {
+            let ends = cuts.get(i + 1).map_or(to, |next| next - 1);
+            if self.fix(begins) != new.fix(begins) {
+                moved.extend(self.places(begins, ends));
+                moved.extend(new.places(begins, ends));
+            }
+        }
+        moved
+    }
+
+    /// The fix that places a boot time.
+    fn fix(&self, t_ns: u64) -> Option<&ClockFix> {
+        self.0.get(self.0.partition_point(|fix| fix.boot_ns <= t_ns).saturating_sub(1))
+    }
+
     /// Whether somebody vouches for the times of this boot.
     pub fn is_trusted(&self) -> bool {
         self.0.first().is_some_and(|fix| fix.source != ClockSource::Untrusted)
@@ -39,8 +85,7 @@ impl ClockMap {
 
     /// UTC ns of a boot time, and who vouches for it.
     pub fn utc(&self, t_ns: u64) -> Option<(i64, ClockSource)> {
-        let after = self.0.partition_point(|fix| fix.boot_ns <= t_ns);
-        let fix = self.0.get(after.saturating_sub(1))?;
+        let fix = self.fix(t_ns)?;
         Some((to_utc(fix, t_ns), fix.source))
     }
 
@@ -113,6 +158,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_time_that_a_new_fix_places_elsewhere_is_told_where_it_was_and_where_it_is(
+            old in prop::collection::vec((0u64..100, 0i64..1000, any::<bool>()), 0..5),
+            new in prop::collection::vec((0u64..100, 0i64..1000, any::<bool>()), 1..3),
+            (from, more) in (0u64..100, 0u64..100),
+        ) {
+            let fixes = |all: Vec<(u64, i64, bool)>| -> Vec<ClockFix> {
+                let source = |good| if good { ClockSource::Ntp } else { ClockSource::Untrusted };
+                all.into_iter().map(|(b, u, good)| ClockFix { source: source(good), ..fix(b, u, 0) }).collect()
+            };
+            let old = ClockMap::new(fixes(old));
+            let new = old.with(&fixes(new));
+            let to = from + more;
+            let told = old.moved(&new, from, to);
+            for t in from..=to {
+                let (was, is) = (old.utc(t).map(|u| u.0), new.utc(t).map(|u| u.0));
+                let within = |utc: Option<i64>| utc.is_none_or(|utc| told.iter().any(|(a, b)| (*a..=*b).contains(&utc)));
+                prop_assert!(was == is || within(was) && within(is), "{t}: {was:?} {is:?} {told:?}");
+                prop_assert!(is.is_none_or(|is| new.places(from, to).iter().any(|(a, b)| (*a..=*b).contains(&is))));
+            }
+        }
+
         #[test]
         fn a_time_is_in_a_stretch_exactly_when_its_utc_is_in_the_range(
             rate in -200_000i32..200_000, boot_ns in 0u64..1 << 50, utc_ns in 0i64..1 << 60, t in 0u64..1 << 51, w in 0i64..1 << 40

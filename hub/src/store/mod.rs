@@ -3,13 +3,14 @@
 //! In      [`Work`]: prepared batches, manifests, payloads to set aside.
 //! Out     [`Done`], in the same order, once it is on disk; and what [`Read`] answers.
 //! Keeps   the ledger, samples as the columnar blocks they came in, events, clock fixes, losses, gaps, latest values.
-//! Imports `ledger`, `wire`.
+//! Imports `ledger`, `config`, `wire`.
 //!
 //! One row a samples record, holding the block of all its channels: the bytes that came, byte for byte. A row a channel
 //! was the other choice: a second of one channel at 10 Hz is some 20 bytes, and a row's key and header are as many
 //! again, so the database would double to spare a query the decoding of neighbours that takes it microseconds.
 //!
-//! [`Store`] is the door for a driver; [`sqlite`] is the one there is.
+//! [`Store`] is the door for a driver; there are [`sqlite`] and [`postgres`]. What does not depend on the database is
+//! shared: what of a batch is new (`judge`), history, rollups. They meet a driver's tables through `rows`.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -18,13 +19,24 @@ use speedwell_wire::{
     ClockFix, ClockSource, Event, GatewayId, LogId, Loss, Manifest, ManifestHash, Quality, Quantity, Seq,
 };
 
+use crate::config;
+
 pub mod clock;
 mod history;
+mod judge;
+pub mod postgres;
+mod rollup;
+mod rows;
+mod scan;
 pub mod sqlite;
+mod words;
 pub mod writer;
 
 pub use clock::ClockMap;
+pub use postgres::Postgres;
+pub use rollup::{Bucket, Level, MAX_BRIDGE_NS, MAX_BUCKETS, Rollup, RollupQuery};
 pub use sqlite::Sqlite;
+use words::{gateway, int, log_id, unword, word};
 
 /// Most points one history answer has; more are cut off, and the answer says so.
 pub const MAX_POINTS: usize = 100_000;
@@ -41,13 +53,43 @@ pub const KEEP_KEYS_NS: i64 = 24 * 3600 * 1_000_000_000;
 /// Keys known; the oldest make room. Some 100 bytes each.
 pub const MAX_KEYS: u32 = 1_000_000;
 
+/// Opens the database that a configuration names.
+pub fn open(config: &config::Store, password: Option<&str>) -> Result<Box<dyn Store>, StoreError> {
+    let keep = config.keep_days.map(std::num::NonZeroU32::get);
+    Ok(match &config.url {
+        Some(url) => Box::new(Postgres::open(url.as_str(), password, config.ca_file.as_deref())?.keep_days(keep)),
+        None => Box::new(Sqlite::open(&config.path)?.keep_days(keep)),
+    })
+}
+
 /// The place where everything is kept. One owner, one thread.
 pub trait Store: Send + 'static {
     /// Does all of it in one transaction, which is on disk when this returns. On an error none of it was done.
     fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError>;
 
+    /// Does a bounded piece of what can wait, and says whether there is more of it to do now: sums that are behind, what
+    /// is older than it is to be kept. Nothing that was confirmed depends on it.
+    fn tend(&mut self, now_ns: i64) -> Result<bool, StoreError> {
+        let _ = now_ns;
+        Ok(false)
+    }
+
     /// A way to read, for many threads at once.
     fn reader(&self) -> Arc<dyn Read>;
+}
+
+impl Store for Box<dyn Store> {
+    fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError> {
+        (**self).commit(work)
+    }
+
+    fn tend(&mut self, now_ns: i64) -> Result<bool, StoreError> {
+        (**self).tend(now_ns)
+    }
+
+    fn reader(&self) -> Arc<dyn Read> {
+        (**self).reader()
+    }
 }
 
 /// Reads what was committed. Calls block; each costs a bounded amount.
@@ -60,6 +102,9 @@ pub trait Read: Send + Sync + 'static {
 
     /// A channel's samples over a range of UTC.
     fn history(&self, query: &HistoryQuery) -> Result<History, StoreError>;
+
+    /// A channel's samples over a range of UTC, summed up by the second, the minute or the hour.
+    fn rollup(&self, query: &RollupQuery) -> Result<Rollup, StoreError>;
 
     /// What is stored of each gateway, in numbers.
     fn standings(&self) -> Result<Vec<(GatewayId, Standing)>, StoreError>;
@@ -440,6 +485,17 @@ pub enum StoreError {
     /// Another program writes.
     #[error("the database is locked by another program: it goes on by itself when that lets it go")]
     Locked,
+    /// It takes nothing: a standby, or told to take nothing.
+    #[error("the database is read-only: make it writable, or point `url` at the primary, and it goes on by itself")]
+    ReadOnly,
+    /// There is no server, or it does not answer.
+    #[error("{database} cannot be reached: {why}; it goes on by itself when it can")]
+    Unreachable {
+        /// Where it should be, without a password.
+        database: String,
+        /// Why.
+        why: String,
+    },
     /// The database said no: the file is damaged, or the disk. The driver's own error.
     #[error("database: {0}")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),

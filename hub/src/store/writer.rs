@@ -5,16 +5,21 @@
 //! Keeps   nothing; on an error it tries the same again until it works, and meanwhile nothing is confirmed.
 //!
 //! Group commit: what has come in while the last commit was under way goes into the next one. So a lone batch waits for
-//! nobody, and under load one fsync serves hundreds.
+//! nobody, and under load one fsync serves hundreds. Between commits the store tends to what can wait.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use super::{Done, Store, StoreError, Work};
+use crate::ingest::utc_ns;
 
 /// Pieces of work that may wait. With [`GROUP`] the most that is in memory.
 pub const QUEUE: usize = 512;
@@ -22,6 +27,8 @@ pub const QUEUE: usize = 512;
 pub const GROUP: usize = 256;
 /// First and longest wait after an error.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often the store tends to what can wait, when nothing of it is due.
+const TEND_EVERY: Duration = Duration::from_secs(1);
 /// Once told to stop, how long a store that fails is still tried. What it then has not taken was never confirmed.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
@@ -43,30 +50,72 @@ pub fn start<T: Send + 'static>(store: impl Store) -> std::io::Result<Writer<T>>
     // As wide as the queue: whoever takes from it also fills the other, and must not wait for itself.
     let (done_tx, done) = mpsc::channel(QUEUE + GROUP);
     let (told, trouble) = watch::channel(None);
-    let thread = thread::Builder::new().name("store".into()).spawn(move || write(store, work_rx, &done_tx, &told))?;
+    // Only to wait for work with a limit.
+    let runtime = Builder::new_current_thread().enable_time().build()?;
+    let write = move || write(store, &runtime, work_rx, &done_tx, &told);
+    let thread = thread::Builder::new().name("store".into()).spawn(write)?;
     Ok(Writer { work, done, trouble, thread })
 }
 
 fn write<T>(
     mut store: impl Store,
+    runtime: &Runtime,
     mut work: mpsc::Receiver<(Work, T)>,
     done: &mpsc::Sender<(Done, T)>,
     trouble: &watch::Sender<Option<String>>,
 ) -> Result<(), StoreError> {
     let mut group = Vec::with_capacity(GROUP);
-    while let Some(first) = work.blocking_recv() {
-        group.push(first);
+    let mut tending = Tending { next: Instant::now(), failed: None };
+    loop {
+        let until = tending.next.saturating_duration_since(Instant::now());
+        match runtime.block_on(async { timeout(until, work.recv()).await }) {
+            Ok(Some(first)) => group.push(first),
+            Ok(None) => return Ok(()),
+            Err(_) => {}
+        }
         while let Some(more) = (group.len() < GROUP).then(|| work.try_recv().ok()).flatten() {
             group.push(more);
         }
-        let (items, tickets): (Vec<Work>, Vec<T>) = group.drain(..).unzip();
-        let results = commit(&mut store, &items, trouble, || work.is_closed())?;
-        for result in results.into_iter().zip(tickets) {
-            // Nobody listens any more when the hub is stopping; the work is on disk all the same.
-            let _ = done.blocking_send(result);
+        if !group.is_empty() {
+            let (items, tickets): (Vec<Work>, Vec<T>) = group.drain(..).unzip();
+            let results = commit(&mut store, &items, trouble, || work.is_closed())?;
+            for result in results.into_iter().zip(tickets) {
+                // Nobody listens any more when the hub is stopping; the work is on disk all the same.
+                let _ = done.blocking_send(result);
+            }
+        }
+        // What waits for a commit goes before what can wait, but never starves it: one step a group.
+        if tending.next <= Instant::now() && !work.is_closed() {
+            tending.step(&mut store);
         }
     }
-    Ok(())
+}
+
+/// When the store tends to what can wait.
+struct Tending {
+    next: Instant,
+    /// Why it could not the last time, so that the journal is told once.
+    failed: Option<String>,
+}
+
+impl Tending {
+    fn step(&mut self, store: &mut impl Store) {
+        let wait = match store.tend(utc_ns()) {
+            Ok(more) => {
+                self.failed = None;
+                if more { Duration::ZERO } else { TEND_EVERY }
+            }
+            Err(error) => {
+                let told = Some(error.to_string());
+                if self.failed != told {
+                    tracing::warn!(%error, "cannot sum up or drop what is old; trying again, nothing that is stored depends on it");
+                    self.failed = told;
+                }
+                RETRY.1
+            }
+        };
+        self.next = Instant::now() + wait;
+    }
 }
 
 fn commit(

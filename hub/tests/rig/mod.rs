@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // a module of each test file, which uses a part of it
 
 pub mod http;
+pub mod postgres;
 
 use std::{
     fs,
@@ -86,7 +87,7 @@ pub struct Mosquitto {
 
 /// A port nobody listens on, below those the kernel hands to clients, and no two alike in a process: a port that was
 /// only just free may be somebody else's by the time it is used.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let base = 10_000 + (std::process::id() % 300) as u16 * 64;
     loop {

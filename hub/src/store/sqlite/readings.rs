@@ -1,11 +1,14 @@
 //! Readings that came one by one, into SQLite.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{unword, word};
-use crate::store::{KEEP_KEYS_NS, Latest, MAX_KEYS, Quality, Reading, Readings, ReadingsDone, StoreError, latest_of};
+use super::{rows::Tables, unword, word};
+use crate::store::{
+    KEEP_KEYS_NS, Latest, MAX_KEYS, Quality, Reading, Readings, ReadingsDone, StoreError, judge::Marks, latest_of,
+    rows::RowsMut,
+};
 
-pub(super) fn put(tx: &Transaction<'_>, readings: &Readings) -> Result<ReadingsDone, StoreError> {
+pub(super) fn put(tx: &Connection, readings: &Readings, marks: &mut Marks) -> Result<ReadingsDone, StoreError> {
     if let Some(done) = answered(tx, readings)? {
         return Ok(done);
     }
@@ -13,7 +16,7 @@ pub(super) fn put(tx: &Transaction<'_>, readings: &Readings) -> Result<ReadingsD
     let mut newest: Vec<(i64, &Reading)> = Vec::new();
     // A value that is no number has no place: SQLite would take it for none, and refuse all that came with it.
     for reading in readings.items.iter().filter(|reading| reading.value.is_finite()) {
-        let series = series(tx, reading)?;
+        let series = Tables(tx).series_id(&reading.device, &reading.sensor, reading.quantity)?;
         let new = tx.prepare_cached("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?)")?.execute(params![
             series,
             reading.utc_ns,
@@ -26,6 +29,7 @@ pub(super) fn put(tx: &Transaction<'_>, readings: &Readings) -> Result<ReadingsD
             continue;
         }
         done.stored += 1;
+        marks.add(&reading.device, reading.utc_ns, reading.utc_ns);
         let newer = tx
             .prepare_cached(
                 "UPDATE series SET readings = readings + 1, newest_ns = max(coalesce(newest_ns, ?2), ?2)
@@ -43,7 +47,7 @@ pub(super) fn put(tx: &Transaction<'_>, readings: &Readings) -> Result<ReadingsD
 }
 
 /// What was answered to this request before, if it was.
-fn answered(tx: &Transaction<'_>, readings: &Readings) -> Result<Option<ReadingsDone>, StoreError> {
+fn answered(tx: &Connection, readings: &Readings) -> Result<Option<ReadingsDone>, StoreError> {
     let Some(key) = &readings.key else { return Ok(None) };
     let since = readings.received_ns.saturating_sub(KEEP_KEYS_NS);
     tx.prepare_cached("DELETE FROM request_keys WHERE answered_ns < ?")?.execute([since])?;
@@ -59,7 +63,7 @@ fn answered(tx: &Transaction<'_>, readings: &Readings) -> Result<Option<Readings
     }))
 }
 
-fn remember(tx: &Transaction<'_>, readings: &Readings, done: &ReadingsDone) -> Result<(), StoreError> {
+fn remember(tx: &Connection, readings: &Readings, done: &ReadingsDone) -> Result<(), StoreError> {
     let Some(key) = &readings.key else { return Ok(()) };
     tx.prepare_cached(
         "INSERT INTO request_keys (source, key, digest, answered_ns, stored, duplicates) VALUES (?, ?, ?, ?, ?, ?)",
@@ -77,22 +81,8 @@ fn remember(tx: &Transaction<'_>, readings: &Readings, done: &ReadingsDone) -> R
     Ok(())
 }
 
-/// The number of a reading's series, made when there is none.
-fn series(tx: &Transaction<'_>, reading: &Reading) -> Result<i64, StoreError> {
-    let key = params![reading.device.as_str(), reading.sensor, word(&reading.quantity)];
-    let found = tx
-        .prepare_cached("SELECT id FROM series WHERE gateway = ? AND sensor = ? AND quantity = ?")?
-        .query_row(key, |row| row.get(0))
-        .optional()?;
-    if let Some(id) = found {
-        return Ok(id);
-    }
-    tx.prepare_cached("INSERT INTO series (gateway, sensor, quantity) VALUES (?, ?, ?)")?.execute(key)?;
-    Ok(tx.last_insert_rowid())
-}
-
 /// The newest reading of every series.
-pub(super) fn latest(db: &rusqlite::Connection) -> Result<Vec<Latest>, StoreError> {
+pub(super) fn latest(db: &Connection) -> Result<Vec<Latest>, StoreError> {
     let mut rows = db.prepare(
         "SELECT gateway, sensor, quantity, utc_ns, value, uncertainty, quality
          FROM series JOIN readings ON series = id AND utc_ns = newest_ns",

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::store::StoreError;
 
 /// Each brings the database one form further; `user_version` counts them. Written ones are never changed.
-const STEPS: [&str; 3] = [FIRST, TRUSTED, READINGS];
+const STEPS: [&str; 4] = [FIRST, TRUSTED, READINGS, ROLLUPS];
 
 /// ```text
 /// ledger     one row a log of a gateway: thru is what the confirmation says
@@ -149,6 +149,64 @@ CREATE TABLE request_keys (
     UNIQUE (source, key)
 ) STRICT;
 CREATE INDEX request_keys_by_age ON request_keys (answered_ns);
+";
+
+/// ```text
+/// parts    one row a boot of a log and a day of arrival, in the place of boots: what a range is searched by, what is
+///          dropped when it is old, and the counts
+/// marks    ranges of UTC in which rollups are behind, by gateway; touched_ns is when the last of it arrived
+/// rollups  one row a bucket of a series; level is its length in seconds (60 or 3600), start its
+///          beginning in seconds of UTC
+/// ```
+const ROLLUPS: &str = "
+CREATE TABLE parts (
+    log INTEGER NOT NULL,
+    boot INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    t_min INTEGER NOT NULL,
+    t_max INTEGER NOT NULL,
+    widest INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    chunks INTEGER NOT NULL,
+    samples INTEGER NOT NULL,
+    PRIMARY KEY (log, boot, day)
+) STRICT, WITHOUT ROWID;
+INSERT INTO parts
+    SELECT chunks.log, chunks.boot, received_ns / 86400000000000, min(chunks.t_min), max(chunks.t_max), widest,
+        min(seq), max(seq), count(*), sum(samples)
+    FROM chunks JOIN ledger ON ledger.id = chunks.log
+        JOIN boots ON boots.log = chunks.log AND boots.boot = chunks.boot
+    GROUP BY chunks.log, chunks.boot;
+DROP TABLE boots;
+CREATE INDEX parts_by_age ON parts (day);
+CREATE TABLE marks (
+    gateway TEXT NOT NULL,
+    from_ns INTEGER NOT NULL,
+    to_ns INTEGER NOT NULL,
+    touched_ns INTEGER NOT NULL,
+    PRIMARY KEY (gateway, from_ns)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX marks_by_age ON marks (touched_ns);
+CREATE TABLE rollups (
+    series INTEGER NOT NULL,
+    level INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    untrusted INTEGER NOT NULL,
+    min REAL NOT NULL,
+    max REAL NOT NULL,
+    sum REAL NOT NULL,
+    first_after INTEGER NOT NULL,
+    first REAL NOT NULL,
+    last_after INTEGER NOT NULL,
+    last REAL NOT NULL,
+    area REAL NOT NULL,
+    bridged_ns INTEGER NOT NULL,
+    PRIMARY KEY (series, level, start)
+) STRICT, WITHOUT ROWID;
+-- All that is stored by now is yet to be summed up.
+INSERT INTO marks SELECT DISTINCT gateway, -9223372020000000000, 9223372020000000000, 0 FROM ledger;
 ";
 
 /// Brings the database to the newest form.

@@ -1,0 +1,220 @@
+//! A connection to PostgreSQL, for a thread that may wait.
+//!
+//! `tokio-postgres` on a runtime of its own, of one thread: its connection is driven while an answer is waited for. Each
+//! wait has an end, so that a server that neither answers nor goes away holds nothing up for ever; after it the
+//! connection is given up, since nobody knows what the server still does with it.
+
+use std::{collections::HashMap, future::Future, pin::pin, sync::Arc, time::Duration};
+
+use speedwell_wire::{Manifest, frame};
+use tokio::{runtime::Runtime, time::timeout};
+use tokio_postgres::{
+    Client, Config, Row, Statement,
+    binary_copy::BinaryCopyInWriter,
+    error::SqlState,
+    types::{ToSql, Type},
+};
+
+use super::tls::Tls;
+use crate::store::StoreError;
+
+/// Connecting, over all addresses of a name.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Any one answer. The server is told to give up earlier.
+const ANSWER_WITHIN: Duration = Duration::from_secs(45);
+/// What every session is told. A confirmed record is on the server's disk, whatever the server's default is; a hub that
+/// hangs lets go of its locks.
+const SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '10s';
+    SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning; SET TIME ZONE 'UTC'";
+
+/// Parameters of a statement.
+pub(super) type Given<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+pub(super) struct Session {
+    runtime: Runtime,
+    client: Client,
+    statements: HashMap<&'static str, Statement>,
+    manifests: HashMap<i64, Arc<Manifest>>,
+}
+
+/// How to connect.
+#[derive(Clone)]
+pub(super) struct Options {
+    pub(super) config: Config,
+    pub(super) tls: Tls,
+    /// For messages: without a password.
+    pub(super) shown: String,
+}
+
+impl Session {
+    pub(super) fn connect(options: &Options) -> Result<Self, StoreError> {
+        let unreachable = |why: String| StoreError::Unreachable { database: options.shown.clone(), why };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| unreachable(format!("no runtime: {error}")))?;
+        let connected = runtime.block_on(async {
+            let found = timeout(CONNECT_WITHIN, options.config.connect(options.tls.clone())).await;
+            let (client, connection) = match found {
+                Ok(Ok(connected)) => connected,
+                Ok(Err(error)) => return Err(told(error)),
+                Err(_) => return Err(unreachable(format!("no answer within {CONNECT_WITHIN:?}"))),
+            };
+            // It ends with the connection; why it did is told by the next question.
+            tokio::spawn(async { drop(connection.await) });
+            Ok(client)
+        });
+        let client = connected.map_err(|error| match error {
+            StoreError::Unreachable { why, .. } => unreachable(why),
+            other => other,
+        })?;
+        let mut session = Self { runtime, client, statements: HashMap::new(), manifests: HashMap::new() };
+        session.batch(SETTINGS)?;
+        Ok(session)
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    fn wait<T>(
+        runtime: &Runtime,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        let answer = runtime.block_on(async { timeout(ANSWER_WITHIN, answer).await });
+        answer
+            .map_err(|_| StoreError::Unreachable {
+                database: "the server".into(),
+                why: format!("no answer within {ANSWER_WITHIN:?}"),
+            })?
+            .map_err(told)
+    }
+
+    fn statement(&mut self, sql: &'static str) -> Result<Statement, StoreError> {
+        if let Some(known) = self.statements.get(sql) {
+            return Ok(known.clone());
+        }
+        let new = Self::wait(&self.runtime, self.client.prepare(sql))?;
+        self.statements.insert(sql, new.clone());
+        Ok(new)
+    }
+
+    pub(super) fn query(&mut self, sql: &'static str, given: Given<'_>) -> Result<Vec<Row>, StoreError> {
+        let statement = self.statement(sql)?;
+        Self::wait(&self.runtime, self.client.query(&statement, given))
+    }
+
+    pub(super) fn execute(&mut self, sql: &'static str, given: Given<'_>) -> Result<u64, StoreError> {
+        let statement = self.statement(sql)?;
+        Self::wait(&self.runtime, self.client.execute(&statement, given))
+    }
+
+    /// Statements without parameters.
+    pub(super) fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        Self::wait(&self.runtime, self.client.batch_execute(sql))
+    }
+
+    /// Rows in binary form, the fastest way in there is.
+    pub(super) fn copy<'a, const N: usize>(
+        &mut self,
+        sql: &'static str,
+        types: [Type; N],
+        rows: impl IntoIterator<Item = [&'a (dyn ToSql + Sync); N]>,
+    ) -> Result<(), StoreError> {
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_none() {
+            return Ok(());
+        }
+        let client = &self.client;
+        Self::wait(&self.runtime, async move {
+            let mut writer = pin!(BinaryCopyInWriter::new(client.copy_in(sql).await?, &types));
+            for row in rows {
+                writer.as_mut().write(&row).await?;
+            }
+            writer.finish().await.map(drop)
+        })
+    }
+
+    /// Does all of it in one transaction, or none of it.
+    pub(super) fn transaction<T>(
+        &mut self,
+        begin: &str,
+        act: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.batch(begin)?;
+        let done = act(self).and_then(|done| self.batch("COMMIT").map(|()| done));
+        if done.is_err() && !self.is_broken() {
+            let _ = self.batch("ROLLBACK");
+        }
+        done
+    }
+
+    /// A channel list; they never change.
+    pub(super) fn list(&mut self, id: i64) -> Result<Arc<Manifest>, StoreError> {
+        if let Some(known) = self.manifests.get(&id) {
+            return Ok(known.clone());
+        }
+        let rows = self.query("SELECT body FROM manifests WHERE id = $1", &[&id])?;
+        let body: &[u8] = rows.first().map(|row| row.get(0)).unwrap_or_default();
+        let bad = |e: &dyn std::fmt::Display| StoreError::Content(format!("a manifest that is none: {e}"));
+        let list: Manifest = frame::decode(body).map_err(|e| bad(&e))?;
+        if self.manifests.len() >= 1_000 {
+            self.manifests.clear();
+        }
+        let list = Arc::new(list);
+        self.manifests.insert(id, list.clone());
+        Ok(list)
+    }
+}
+
+/// Waits where waiting is allowed: a thread of an asynchronous runtime has to be left alone.
+pub(super) fn apart<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return act();
+    }
+    let ended = std::thread::scope(|scope| scope.spawn(act).join());
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// What the server said, as what it means for a hub.
+fn told(error: tokio_postgres::Error) -> StoreError {
+    let Some(db) = error.as_db_error() else {
+        // Its own text says only what was tried; the reason is underneath.
+        let mut why = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            why = format!("{why}: {cause}");
+            source = cause.source();
+        }
+        return StoreError::Unreachable { database: "the server".into(), why };
+    };
+    let code = db.code();
+    let away = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    ];
+    let in_use = [
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::QUERY_CANCELED,
+        // Another hub was first; the next try sees what it wrote.
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_TABLE,
+    ];
+    match code {
+        code if *code == SqlState::DISK_FULL => StoreError::Full,
+        code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::ReadOnly,
+        code if in_use.contains(code) => StoreError::Locked,
+        code if away.contains(code) => {
+            StoreError::Unreachable { database: "the server".into(), why: db.message().into() }
+        }
+        code => {
+            let detail = db.detail().map(|d| format!(" ({d})")).unwrap_or_default();
+            StoreError::Database(format!("{}{detail} [SQLSTATE {}]", db.message(), code.code()).into())
+        }
+    }
+}
