@@ -54,7 +54,7 @@ async fn what_the_gateway_freed_before_is_a_gap_and_what_it_shed_is_a_loss() {
     gateway.publish(gateway.topics.log(), false, b"\x07garbage".to_vec()).await;
     rig.reaches("rejected", 1).await;
     let told = serde_json::json!({
-        "log": LOG, "thru": 152, "gaps": 1, "missing_records": 99, "lost_samples": 500, "rejected": 1
+        "log": LOG, "thru": 152, "gaps": 1, "missing_records": 99, "lost_samples": 500, "rejected": 1, "readings": 0
     });
     let stored =
         async |rig: &HubRig| http::get(rig.hub().http, "/api/v1/gateways").await["gateways"][0]["stored"].take();
