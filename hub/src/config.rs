@@ -14,6 +14,10 @@ use std::{
 
 use serde::Deserialize;
 
+mod ingest;
+
+pub use ingest::{Feed, FeedShape, Ingest, SpeedUnit, Tcp, TopicFilter, default_sensor};
+
 /// A configuration or secret file larger than this is something else.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024;
 
@@ -29,6 +33,12 @@ pub struct Config {
     /// Where people look.
     #[serde(default)]
     pub http: Http,
+    /// What comes in otherwise.
+    #[serde(default)]
+    pub ingest: Ingest,
+    /// Where programs send over a plain connection; nowhere unless told.
+    #[serde(default)]
+    pub tcp: Option<Tcp>,
     /// What is told in the journal.
     #[serde(default)]
     pub log: Log,
@@ -158,6 +168,8 @@ impl Config {
             },
             store: Store { path: store.into(), ..Store::default() },
             http: Http::default(),
+            ingest: Ingest::default(),
+            tcp: None,
             log: Log::default(),
         }
     }

@@ -1,7 +1,7 @@
 //! Hangs the rooms together.
 
 use std::{
-    future::{Future, IntoFuture},
+    future::Future,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -9,15 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::interval};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::{JoinHandle, JoinSet},
+    time::interval,
+};
 
 use crate::{
     api,
-    config::{Config, ConfigError},
+    config::{self, Config, ConfigError, FeedShape},
     ingest::{
         self, Counters, StoreEnded,
         decode::Decoder,
+        feeds,
+        gate::{self, Desk, Gate},
         mqtt::{Broker, BrokerError},
+        readings::{ArrivalClock, Shape},
+        tcp,
     },
     live::Board,
     store::{self, Read, Store, StoreError, writer},
@@ -25,8 +34,6 @@ use crate::{
 
 /// How often gateways are looked at for having fallen silent.
 const TICK: Duration = Duration::from_secs(2);
-/// How long open requests may take when the hub is stopped.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The hub; see [`Hub::start`].
 pub struct Hub;
@@ -35,12 +42,16 @@ pub struct Hub;
 pub struct Running {
     /// Where the page is; the port is the one that was bound when the configuration asked for port 0.
     pub http: SocketAddr,
+    /// Where programs send over TCP, if they may.
+    pub tcp: Option<SocketAddr>,
     /// What was taken since start.
     pub counters: Arc<Counters>,
     /// Reads the store.
     pub reader: Arc<dyn Read>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<(), HubError>>,
+    gate: JoinHandle<()>,
+    shut: oneshot::Sender<()>,
     store: thread::JoinHandle<Result<(), StoreError>>,
 }
 
@@ -61,8 +72,8 @@ pub enum HubError {
         /// Why.
         source: StoreError,
     },
-    /// The address for the page could not be bound.
-    #[error("cannot listen on {address}: {source}")]
+    /// The address for the page, or for TCP, could not be bound.
+    #[error("cannot listen on {address}: {source}; see [http] and [tcp] listen")]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -91,14 +102,24 @@ impl Hub {
         let board = Board::default();
         show_stored(&board, &*reader).map_err(failed)?;
 
-        let address = config.http.listen;
-        let no_listener = |source| HubError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(no_listener)?;
-        let http = listener.local_addr().map_err(no_listener)?;
+        let (listener, http) = listen(config.http.listen).await?;
+        let tcp = match &config.tcp {
+            Some(tcp) => Some((listen(tcp.listen).await?, tcp)),
+            None => None,
+        };
+        let feeds = feeds_of(&config)?;
 
         let writer = writer::start(store).map_err(|e| HubError::Task(format!("no thread for the store: {e}")))?;
         let (stop, stopped) = watch::channel(false);
         let counters = Arc::new(Counters::default());
+        let clock = Arc::new(ArrivalClock::default());
+        let (gate, desk, log_done) = Gate::new(gate::Parts {
+            work: writer.work.clone(),
+            done: writer.done,
+            board: board.clone(),
+            counters: counters.clone(),
+            trouble: writer.trouble.clone(),
+        });
         let parts = ingest::Parts {
             broker,
             prefix,
@@ -106,7 +127,7 @@ impl Hub {
             board: board.clone(),
             counters: counters.clone(),
             work: writer.work,
-            done: writer.done,
+            done: log_done,
         };
         let routes = api::routes(api::Parts {
             board: board.clone(),
@@ -115,14 +136,44 @@ impl Hub {
             store: writer.trouble,
             stop: stopped.clone(),
             patience: api::Patience::default(),
+            intake: Some(api::readings::Intake::new(
+                desk.clone(),
+                clock.clone(),
+                counters.clone(),
+                config.ingest.speed_unit,
+            )),
         });
+        let (shut, shutting) = oneshot::channel();
+        let gate = tokio::spawn(gate.run(shutting));
         let mut tasks = JoinSet::new();
+        let at_tcp = tcp.as_ref().map(|((_, at), _)| *at);
+        if let Some(((listener, at), tcp)) = tcp {
+            let door = tcp_door(tcp, &config, &desk, &clock);
+            let run = tcp::run(listener, door, stopped.clone());
+            tasks.spawn(async {
+                run.await;
+                Ok(())
+            });
+            tracing::info!("readings over TCP on {at}");
+        }
+        if let Some((broker, feeds)) = feeds {
+            let parts = feeds::Parts { broker, feeds, desk, clock, counters: counters.clone() };
+            let run = feeds::run(parts, stopped.clone());
+            tasks.spawn(async {
+                run.await;
+                Ok(())
+            });
+        }
         let ingest = ingest::run(parts, stopped.clone());
         tasks.spawn(async { Ok(ingest.await?) });
-        tasks.spawn(serve(listener, routes, stopped.clone()));
+        let serve = api::listen::serve(listener, routes, stopped.clone());
+        tasks.spawn(async {
+            serve.await;
+            Ok(())
+        });
         tasks.spawn(tick(board, stopped));
         tracing::info!(broker = %config.broker.url, "hub started, page on http://{http}");
-        Ok(Running { http, counters, reader, stop, tasks, store: writer.thread })
+        Ok(Running { http, tcp: at_tcp, counters, reader, stop, tasks, gate, shut, store: writer.thread })
     }
 }
 
@@ -134,6 +185,9 @@ impl Running {
         while let Some(ended) = self.tasks.join_next().await {
             first = first.and(ended.unwrap_or_else(|e| Err(HubError::Task(e.to_string()))));
         }
+        // The last that holds the writer. What is not with the store by now was accepted by nobody.
+        let _ = self.shut.send(());
+        let _ = self.gate.await;
         let store = tokio::task::spawn_blocking(move || self.store.join()).await;
         let panicked = || HubError::Task("the store's thread panicked".into());
         let store = store.map_err(|_| panicked())?.map_err(|_| panicked())?;
@@ -162,6 +216,40 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     failure.map_or(stopped, Err)
 }
 
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), HubError> {
+    let failed = |source| HubError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let at = listener.local_addr().map_err(failed)?;
+    Ok((listener, at))
+}
+
+fn tcp_door(tcp: &config::Tcp, config: &Config, desk: &Desk, clock: &Arc<ArrivalClock>) -> tcp::Door {
+    tcp::Door {
+        shape: Shape::Tracking { speed: config.ingest.speed_unit, sensor: config::default_sensor() },
+        desk: desk.clone(),
+        clock: clock.clone(),
+        max_connections: tcp.max_connections.get().into(),
+        idle: Duration::from_secs(tcp.idle_timeout_s.get().into()),
+    }
+}
+
+fn feeds_of(config: &Config) -> Result<Option<(Broker, Vec<feeds::Feed>)>, HubError> {
+    if config.ingest.feed.is_empty() {
+        return Ok(None);
+    }
+    let topics = config.ingest.feed.iter().map(|feed| feed.topic.as_str());
+    let broker = Broker::of_topics(&config.ingest.broker_of_feeds(&config.broker), topics)?;
+    let feed = |feed: &config::Feed| {
+        let (speed, sensor) = (feed.speed_unit, feed.sensor.clone());
+        let shape = match feed.shape {
+            FeedShape::Positions => Shape::Positions { speed, sensor },
+            FeedShape::Tracking => Shape::Tracking { speed, sensor },
+        };
+        feeds::Feed { topic: feed.topic.clone(), shape }
+    };
+    Ok(Some((broker, config.ingest.feed.iter().map(feed).collect())))
+}
+
 /// What was newest when the hub was stopped is shown with its age until something newer comes.
 fn show_stored(board: &Board, reader: &dyn Read) -> Result<(), StoreError> {
     let (now, utc) = (Instant::now(), ingest::utc_ns());
@@ -173,21 +261,6 @@ fn show_stored(board: &Board, reader: &dyn Read) -> Result<(), StoreError> {
         board.standing(&id, standing, now);
     }
     Ok(())
-}
-
-async fn serve(listener: TcpListener, routes: axum::Router, mut stop: watch::Receiver<bool>) -> Result<(), HubError> {
-    let mut told = stop.clone();
-    let graceful = axum::serve(listener, routes).with_graceful_shutdown(async move {
-        let _ = told.wait_for(|stop| *stop).await;
-    });
-    let give_up = async {
-        let _ = stop.wait_for(|stop| *stop).await;
-        tokio::time::sleep(STOP_WITHIN).await;
-    };
-    tokio::select! {
-        ended = graceful.into_future() => ended.map_err(|e| HubError::Task(format!("http: {e}"))),
-        () = give_up => Ok(()),
-    }
 }
 
 async fn tick(board: Board, mut stop: watch::Receiver<bool>) -> Result<(), HubError> {

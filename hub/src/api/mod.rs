@@ -9,11 +9,14 @@
 //! GET /                   the page                  GET /healthz            200 once the hub runs
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
 //! GET /ws                 newest values as they come; see `ws`
+//! POST /api/v1/readings   takes readings; see `readings`
 //! ```
 //! Every number stands with its unit.
 
 mod assets;
+pub mod listen;
 mod query;
+pub mod readings;
 mod ws;
 
 use std::{sync::Arc, time::Instant};
@@ -56,6 +59,8 @@ pub struct Parts {
     pub stop: watch::Receiver<bool>,
     /// With those who watch.
     pub patience: Patience,
+    /// What takes readings; without it the hub only shows.
+    pub intake: Option<readings::Intake>,
 }
 
 /// What the handlers work with.
@@ -103,7 +108,7 @@ impl IntoResponse for ApiError {
 
 /// All routes.
 pub fn routes(parts: Parts) -> Router {
-    let Parts { board, reader, counters, store, stop, patience } = parts;
+    let Parts { board, reader, counters, store, stop, patience, intake } = parts;
     let semaphore = |n| Arc::new(Semaphore::new(n));
     let context = Context {
         board,
@@ -124,8 +129,10 @@ pub fn routes(parts: Parts) -> Router {
         .route("/api/v1/history", get(query::history))
         .route("/ws", get(ws::open))
         .route("/healthz", get(health))
-        .layer(middleware::from_fn(secure))
         .with_state(context)
+        .layer(middleware::from_fn(secure))
+        // Their answers are a few words of JSON to programs, and sets no page's rules.
+        .merge(intake.map(readings::routes).unwrap_or_default())
 }
 
 async fn gateways(State(context): State<Context>) -> Json<Value> {

@@ -1,22 +1,34 @@
-//! Takes what gateways say, has it stored, then confirms.
+//! Takes what gateways and programs say, has it stored, then confirms.
 //!
-//! In      messages of all gateways, from `mqtt`.
-//! Out     work for the store; after its commit, confirmations and acknowledgements; live values to `live`.
+//! In      messages of all gateways and of foreign feeds, from `mqtt`; readings over TCP, and over HTTP from `api`.
+//! Out     work for the store; after its commit, confirmations, acknowledgements and answers; live values to `live`.
 //! Keeps   the channel lists seen; nothing that would be missed.
 //! Imports `store`, `live`, `wire`.
 //!
 //! A message is acknowledged to the broker after what it brought is committed, or set aside, and never before. Any
 //! payload ends in one of four ways: stored, known already, dropped for the gateway to send again, or set aside in
 //! the table `rejected`. None of them blocks the next.
+//!
+//! All doors share the one thread that writes, through `gate`: what gateways confirm by goes first.
 
 pub mod decode;
+mod documents;
+pub mod feeds;
+mod field;
+mod foreign;
+pub mod gate;
 pub mod mqtt;
+pub mod names;
+pub mod readings;
 mod session;
+pub mod tcp;
 
 use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
+
+use tokio::sync::watch;
 
 pub(crate) use session::utc_ns;
 pub use session::{Parts, StoreEnded, Ticket, run};
@@ -44,6 +56,17 @@ pub struct Counters {
     pub rejected: AtomicU64,
     /// Live messages that could not be shown.
     pub live_unread: AtomicU64,
+    /// Single readings stored.
+    pub readings: AtomicU64,
+    /// Single readings that were stored before.
+    pub readings_again: AtomicU64,
+    /// Requests that were told to come again because too much waits, or the store does not work.
+    pub turned_away: AtomicU64,
+}
+
+/// Until the hub is to stop. Cancel-safe.
+pub(crate) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 impl Counters {
@@ -61,7 +84,7 @@ impl Counters {
     }
 
     /// All of them by name.
-    pub fn list(self: &Arc<Self>) -> [(&'static str, u64); 9] {
+    pub fn list(self: &Arc<Self>) -> [(&'static str, u64); 12] {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("connected", get(&self.connected)),
@@ -73,6 +96,9 @@ impl Counters {
             ("dropped", get(&self.dropped)),
             ("rejected", get(&self.rejected)),
             ("live_unread", get(&self.live_unread)),
+            ("readings", get(&self.readings)),
+            ("readings_again", get(&self.readings_again)),
+            ("turned_away", get(&self.turned_away)),
         ]
     }
 }

@@ -100,6 +100,16 @@ pub enum TlsError {
 impl Broker {
     /// Prepares; connects to nothing.
     pub fn new(config: &config::Broker) -> Result<Self, BrokerError> {
+        Self::subscribing(config, filters(config.topic_prefix.as_str()))
+    }
+
+    /// One that is to give the messages of these topics.
+    pub fn of_topics<'a>(config: &config::Broker, topics: impl Iterator<Item = &'a str>) -> Result<Self, BrokerError> {
+        let filter = |topic: &str| SubscribeFilter::new(topic.to_owned(), QoS::AtLeastOnce);
+        Self::subscribing(config, topics.map(filter).collect())
+    }
+
+    fn subscribing(config: &config::Broker, filters: Vec<SubscribeFilter>) -> Result<Self, BrokerError> {
         let mut options = MqttOptions::new(&config.client_id, &config.url.host, config.url.port);
         options
             .set_clean_session(false)
@@ -114,7 +124,7 @@ impl Broker {
             let tls = tls(config.ca_file.as_deref())?;
             options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(tls))));
         }
-        Ok(Self { options, filters: filters(config.topic_prefix.as_str()), poisoned: false })
+        Ok(Self { options, filters, poisoned: false })
     }
 
     /// Begins a connection; whether it comes about is told by its events.
@@ -287,6 +297,11 @@ impl Message {
     /// Whether it was said before the hub listened.
     pub fn retained(&self) -> bool {
         self.0.retain
+    }
+
+    /// Whether it was given before, and perhaps taken.
+    pub fn again(&self) -> bool {
+        self.0.dup
     }
 
     /// The right to acknowledge it, if it wants to be.

@@ -15,11 +15,12 @@ use tokio::{
 use super::{
     Counters,
     decode::{Decoder, Message},
+    gate::{self, LOG_SHARE},
     mqtt::{Ack, Broker, Connection, Event},
 };
 use crate::{
     live::Board,
-    store::{Committed, Done, Work, gateway_of, writer::QUEUE},
+    store::{Committed, Done, Work, gateway_of},
 };
 
 /// Payload bytes that may wait for the store. Beyond it nothing is read, and the broker keeps the rest.
@@ -27,13 +28,14 @@ const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// Confirmations that are put together: many batches of one gateway need only the last one's.
 const TOGETHER: usize = 256;
 /// First and longest wait before another connection, before jitter.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// A connection that lasted this long was a good one: the next wait is short again.
-const STABLE: Duration = Duration::from_secs(30);
+pub(super) const STABLE: Duration = Duration::from_secs(30);
 /// How long the last commits may take when the hub is stopped.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 /// Goes with each piece of work through the store.
+#[derive(Default)]
 pub struct Ticket {
     /// The connection it came on, and its place in the order of acknowledgements.
     epoch: u64,
@@ -54,8 +56,8 @@ pub struct Parts {
     /// What was done.
     pub counters: Arc<Counters>,
     /// To the store.
-    pub work: mpsc::Sender<(Work, Ticket)>,
-    /// From the store.
+    pub work: mpsc::Sender<(Work, gate::Ticket)>,
+    /// From the store, through the gate.
     pub done: mpsc::Receiver<(Done, Ticket)>,
 }
 
@@ -109,7 +111,7 @@ impl Session {
         self.order = Order::default();
         let mut connection = self.parts.broker.connect();
         loop {
-            let room = self.outstanding < QUEUE && self.bytes < MAX_WAITING_BYTES;
+            let room = self.outstanding < LOG_SHARE && self.bytes < MAX_WAITING_BYTES;
             // Each arm only takes from a channel, which loses nothing when another arm is chosen.
             let outcome = tokio::select! {
                 _ = stop.changed() => {
@@ -175,8 +177,8 @@ impl Session {
                 let bytes = message.payload().len();
                 (self.outstanding, self.bytes) = (self.outstanding + 1, self.bytes + bytes);
                 let ticket = Ticket { epoch: self.epoch, place, bytes };
-                // There is room: the channel is as wide as the most that may be outstanding.
-                self.parts.work.try_send((work, ticket)).map_err(|_| StoreEnded)?;
+                // There is room: this half of the channel is as wide as the most that may be outstanding.
+                self.parts.work.try_send((work, gate::Ticket::Log(ticket))).map_err(|_| StoreEnded)?;
             }
             Message::Live(gateway, live, manifest) => self.parts.board.live(&gateway, &live, &manifest, now),
             Message::Status(status) => self.parts.board.status(status, message.retained(), now),

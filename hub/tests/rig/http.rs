@@ -9,16 +9,28 @@ use tokio::{
 };
 
 /// Status, head and body.
-pub async fn request(at: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> (u16, String, String) {
+pub type Answer = (u16, String, String);
+
+pub async fn request(at: SocketAddr, method: &str, path: &str, body: Option<&Value>) -> Answer {
     let body = body.map(Value::to_string).unwrap_or_default();
+    send(at, method, path, "Content-Type: application/json\r\n", body.as_bytes()).await
+}
+
+/// With more lines in its head.
+pub async fn send(at: SocketAddr, method: &str, path: &str, lines: &str, body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(at).await.unwrap();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n{lines}Content-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(body.as_bytes()).await.unwrap();
+    // Who is refused by his head need not be heard to the end.
+    let _ = stream.write_all(body).await;
+    answer(&mut stream).await
+}
+
+/// What comes back.
+pub async fn answer(stream: &mut TcpStream) -> Answer {
     // Not every server closes when asked to, so the length counts where it is told.
     let (mut answer, mut part) = (Vec::new(), [0; 16384]);
     loop {

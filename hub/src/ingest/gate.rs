@@ -1,0 +1,454 @@
+//! The way of all doors to the one thread that writes, and back.
+//!
+//! In      readings from HTTP, TCP and foreign feeds, each with the room it takes; what the store has done.
+//! Out     work for the store; to each door what became of its piece, after the commit.
+//! Keeps   what waits. Each door has a [`Share`] of its own, so none can take another's room.
+//! Imports `store`, `live`.
+//!
+//! The log session, which takes what gateways confirm by, does not queue here: it has half of the writer's channel to
+//! itself ([`LOG_SHARE`]) and waits for at most one round of the doors, some thousand rows. What the doors bring while a
+//! round is under way goes into the next one, as few pieces of work: a thousand single readings cost the store little more
+//! than one request with a thousand. One round at a time, so that it is the larger the longer a commit takes: readings of
+//! one series lie together in the database, and a commit writes each page once, however many of them go there.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use speedwell_wire::GatewayId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use super::{Counters, session, utc_ns};
+use crate::{
+    live::Board,
+    store::{Done, Latest, Readings, ReadingsDone, Work, writer::QUEUE},
+};
+
+/// Pieces of work that the log session may have in the writer's channel.
+pub const LOG_SHARE: usize = QUEUE / 2;
+/// Pieces of work in a round: it has the other half of the channel.
+const ROUND_WORK: usize = QUEUE - LOG_SHARE;
+/// Rows after which a round is full: bounds what the log session waits for.
+const ROUND_ROWS: usize = 4096;
+/// Pieces that may wait, all doors together. No door's share is so large that this could be met.
+const PIECES: usize = 8192;
+
+/// What became of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is on disk, now or from before.
+    Accepted,
+    /// It was answered before, under the same key.
+    Repeated,
+    /// Its key was used for something else. Nothing of it is stored.
+    Conflict,
+}
+
+/// What a door may have waiting at once.
+pub struct Share {
+    slots: Arc<Semaphore>,
+    kib: Arc<Semaphore>,
+}
+
+/// Room that something takes until it is dropped.
+#[derive(Debug)]
+pub struct Room {
+    _slot: OwnedSemaphorePermit,
+    kib: OwnedSemaphorePermit,
+    bytes: usize,
+}
+
+/// One piece of a door.
+struct Piece {
+    work: Work,
+    room: Option<Room>,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// Where doors hand in what they have. Cheap to share.
+#[derive(Clone)]
+pub struct Desk {
+    pieces: mpsc::Sender<Piece>,
+    /// Why nothing can be stored now, if nothing can.
+    pub trouble: watch::Receiver<Option<String>>,
+}
+
+/// The hub is stopping; what was handed in is not taken.
+#[derive(Debug, thiserror::Error)]
+#[error("the hub is stopping")]
+pub struct Closed;
+
+/// Goes with each piece of work through the store.
+pub enum Ticket {
+    /// Of the log session.
+    Log(session::Ticket),
+    /// Of the doors.
+    Door(Waiting),
+}
+
+/// Who waits for a piece of work.
+pub struct Waiting {
+    who: Vec<(oneshot::Sender<Outcome>, Option<Room>)>,
+}
+
+/// What the gate works with.
+pub struct Parts {
+    /// To the store.
+    pub work: mpsc::Sender<(Work, Ticket)>,
+    /// From the store.
+    pub done: mpsc::Receiver<(Done, Ticket)>,
+    /// Where values are shown.
+    pub board: Board,
+    /// What was done.
+    pub counters: Arc<Counters>,
+    /// Why nothing can be stored now.
+    pub trouble: watch::Receiver<Option<String>>,
+}
+
+/// The task; see [`Gate::run`].
+pub struct Gate {
+    work: Option<mpsc::Sender<(Work, Ticket)>>,
+    done: mpsc::Receiver<(Done, Ticket)>,
+    log: mpsc::Sender<(Done, session::Ticket)>,
+    pieces: mpsc::Receiver<Piece>,
+    board: Board,
+    counters: Arc<Counters>,
+    /// Pieces of the round that is under way.
+    under_way: usize,
+}
+
+impl Share {
+    /// So many pieces, and so many bytes of them together.
+    pub fn new(slots: usize, bytes: usize) -> Self {
+        Self { slots: Arc::new(Semaphore::new(slots)), kib: Arc::new(Semaphore::new(bytes / KIB)) }
+    }
+
+    /// A slot, if one is free.
+    pub fn try_room(&self) -> Option<Room> {
+        let slot = self.slots.clone().try_acquire_owned().ok()?;
+        Some(Room { _slot: slot, kib: self.kib.clone().try_acquire_many_owned(1).ok()?, bytes: 0 })
+    }
+
+    /// A slot and room for so many bytes, once both are there.
+    pub async fn room(&self, bytes: usize) -> Result<Room, Closed> {
+        let slot = self.slots.clone().acquire_owned().await.map_err(|_| Closed)?;
+        let kib = self.kib.clone().acquire_many_owned(kib(bytes)).await.map_err(|_| Closed)?;
+        Ok(Room { _slot: slot, kib, bytes })
+    }
+}
+
+const KIB: usize = 1024;
+
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes / KIB + 1).unwrap_or(u32::MAX)
+}
+
+impl Room {
+    /// Takes room for more bytes, if it is there.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let wanted = kib(self.bytes) as usize - self.kib.num_permits();
+        if wanted == 0 {
+            return true;
+        }
+        let more = self.kib.semaphore().clone().try_acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX));
+        more.map(|more| self.kib.merge(more)).is_ok()
+    }
+}
+
+impl Desk {
+    /// Hands a piece in; what comes back tells what became of it. It is stored all the same when nobody waits for that.
+    pub fn hand_in(&self, work: Work, room: Option<Room>) -> Result<oneshot::Receiver<Outcome>, Closed> {
+        let (answer, outcome) = oneshot::channel();
+        self.pieces.try_send(Piece { work, room, answer }).map_err(|_| Closed)?;
+        Ok(outcome)
+    }
+}
+
+impl Gate {
+    /// A gate, the desk before it, and what the log session gets from it.
+    pub fn new(parts: Parts) -> (Self, Desk, mpsc::Receiver<(Done, session::Ticket)>) {
+        let Parts { work, done, board, counters, trouble } = parts;
+        let (log, log_done) = mpsc::channel(LOG_SHARE);
+        let (pieces_in, pieces) = mpsc::channel(PIECES);
+        let gate = Self { work: Some(work), done, log, pieces, board, counters, under_way: 0 };
+        (gate, Desk { pieces: pieces_in, trouble }, log_done)
+    }
+
+    /// Works until the store's thread has ended. `close` is when the doors are shut: what then still waits was accepted
+    /// by nobody, and its senders are told so.
+    pub async fn run(mut self, mut close: oneshot::Receiver<()>) {
+        loop {
+            let open = self.work.is_some();
+            // Each arm only takes from a channel, which loses nothing when another arm is chosen.
+            tokio::select! {
+                done = self.done.recv() => match done {
+                    Some((done, ticket)) => self.answer(done, ticket),
+                    None => return,
+                },
+                piece = self.pieces.recv(), if open && self.under_way == 0 => match piece {
+                    Some(piece) => self.send_round(piece),
+                    None => self.work = None,
+                },
+                _ = &mut close, if open => self.shut(),
+            }
+        }
+    }
+
+    fn shut(&mut self) {
+        self.work = None;
+        self.pieces.close();
+        while self.pieces.try_recv().is_ok() {}
+    }
+
+    /// Sends what waits, as few pieces of work: all readings without a key of one source are one.
+    fn send_round(&mut self, first: Piece) {
+        let (mut round, mut rows) = (Vec::<(Work, Waiting)>::new(), 0);
+        let mut next = Some(first);
+        while let Some(Piece { work, room, answer }) = next {
+            rows += rows_of(&work);
+            let place = round.iter().position(|(other, _)| together(other, &work));
+            match place.and_then(|at| round.get_mut(at)) {
+                Some((other, waiting)) => {
+                    join(other, work);
+                    waiting.who.push((answer, room));
+                }
+                None => round.push((work, Waiting { who: vec![(answer, room)] })),
+            }
+            next = (rows < ROUND_ROWS && round.len() < ROUND_WORK).then(|| self.pieces.try_recv().ok()).flatten();
+        }
+        let Some(to) = &self.work else { return };
+        for (work, waiting) in round {
+            // There is room: no other has this half of the channel. When the writer has ended, nobody gets an answer.
+            self.under_way += usize::from(to.try_send((work, Ticket::Door(waiting))).is_ok());
+        }
+    }
+
+    fn answer(&mut self, done: Done, ticket: Ticket) {
+        let waiting = match ticket {
+            // There is room: the channel is as wide as the most that may be outstanding.
+            Ticket::Log(ticket) => return drop(self.log.try_send((done, ticket))),
+            Ticket::Door(waiting) => waiting,
+        };
+        self.under_way -= 1;
+        let outcome = match &done {
+            Done::Readings(ReadingsDone { conflict: true, .. }) => Outcome::Conflict,
+            Done::Readings(ReadingsDone { repeated: true, .. }) => Outcome::Repeated,
+            _ => Outcome::Accepted,
+        };
+        for (answer, _room) in waiting.who {
+            // Whoever does not wait any more has it stored all the same.
+            let _ = answer.send(outcome);
+        }
+        if let Done::Readings(done) = done {
+            self.tell(done);
+        }
+    }
+
+    fn tell(&self, done: ReadingsDone) {
+        let add = |counter: &AtomicU64, n: u32| counter.fetch_add(n.into(), Ordering::Relaxed);
+        add(&self.counters.readings, done.stored);
+        add(&self.counters.readings_again, done.duplicates);
+        let mut devices: BTreeMap<GatewayId, Vec<Latest>> = BTreeMap::new();
+        for latest in done.newest {
+            devices.entry(latest.gateway.clone()).or_default().push(latest);
+        }
+        let (now, utc) = (Instant::now(), utc_ns());
+        for (device, newest) in devices {
+            self.board.stored(&device, &newest, true, now, utc);
+        }
+    }
+}
+
+fn rows_of(work: &Work) -> usize {
+    match work {
+        Work::Readings(readings) => readings.items.len().max(1),
+        _ => 1,
+    }
+}
+
+fn together(one: &Work, other: &Work) -> bool {
+    match (one, other) {
+        (Work::Readings(one), Work::Readings(other)) => {
+            one.key.is_none() && other.key.is_none() && one.source == other.source
+        }
+        _ => false,
+    }
+}
+
+fn join(one: &mut Work, other: Work) {
+    if let (Work::Readings(one), Work::Readings(mut other)) = (one, other) {
+        one.items.append(&mut other.items);
+        one.received_ns = one.received_ns.max(other.received_ns);
+    }
+}
+
+/// Readings without a key.
+pub(super) fn keyless(source: &str, received_ns: i64, items: Vec<crate::store::Reading>) -> Work {
+    Work::Readings(Readings { source: source.into(), key: None, digest: [0; 32], received_ns, items })
+}
+
+#[cfg(test)]
+mod tests {
+    use speedwell_wire::{LogId, Quality, Quantity};
+
+    use super::*;
+    use crate::store::{Committed, Reading};
+
+    fn reading(n: usize) -> Reading {
+        Reading {
+            device: GatewayId::new("truck-7").unwrap(),
+            sensor: "s".into(),
+            quantity: Quantity::Speed,
+            utc_ns: n as i64,
+            value: 1.0,
+            uncertainty: None,
+            quality: Quality::Good,
+        }
+    }
+
+    fn singles(source: &str, items: usize) -> Work {
+        keyless(source, 0, (0..items).map(reading).collect())
+    }
+
+    fn keyed(key: &str) -> Work {
+        let Work::Readings(readings) = singles("http", 1) else { unreachable!() };
+        Work::Readings(Readings { key: Some(key.into()), ..readings })
+    }
+
+    struct Rig {
+        desk: Desk,
+        log: mpsc::Receiver<(Done, session::Ticket)>,
+        to_store: mpsc::Receiver<(Work, Ticket)>,
+        work: mpsc::Sender<(Work, Ticket)>,
+        done: mpsc::Sender<(Done, Ticket)>,
+        close: Option<oneshot::Sender<()>>,
+        counters: Arc<Counters>,
+    }
+
+    /// A gate whose store is the test.
+    fn rig() -> Rig {
+        let (work, to_store) = mpsc::channel(QUEUE);
+        let (done, from_store) = mpsc::channel(QUEUE);
+        let (_, trouble) = watch::channel(None);
+        let counters = Arc::new(Counters::default());
+        let parts = Parts {
+            work: work.clone(),
+            done: from_store,
+            board: Board::default(),
+            counters: counters.clone(),
+            trouble,
+        };
+        let (gate, desk, log) = Gate::new(parts);
+        let (close, closed) = oneshot::channel();
+        tokio::spawn(gate.run(closed));
+        Rig { desk, log, to_store, work, done, close: Some(close), counters }
+    }
+
+    fn stored(n: u32) -> ReadingsDone {
+        ReadingsDone { stored: n, duplicates: 0, repeated: false, conflict: false, newest: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_round_is_under_way_goes_to_the_store_as_one_and_everybody_is_answered() {
+        let mut rig = rig();
+        let first = rig.desk.hand_in(singles("http", 1), None).unwrap();
+        let (work, ticket) = rig.to_store.recv().await.unwrap();
+        assert_eq!(rows_of(&work), 1, "a lone one waits for nobody");
+        let rest: Vec<_> = (0..1000).map(|_| rig.desk.hand_in(singles("http", 1), None).unwrap()).collect();
+        let tcp = rig.desk.hand_in(singles("tcp", 2), None).unwrap();
+        let key = [rig.desk.hand_in(keyed("a"), None).unwrap(), rig.desk.hand_in(keyed("b"), None).unwrap()];
+        tokio::task::yield_now().await;
+        assert!(rig.to_store.try_recv().is_err(), "one round at a time");
+        rig.done.send((Done::Readings(stored(1)), ticket)).await.unwrap();
+        let mut rows = Vec::new();
+        while rows.iter().sum::<usize>() < 1004 {
+            let (work, ticket) = rig.to_store.recv().await.unwrap();
+            rows.push(rows_of(&work));
+            rig.done.send((Done::Readings(stored(rows_of(&work) as u32)), ticket)).await.unwrap();
+        }
+        assert_eq!(rows, [1000, 2, 1, 1]);
+        for waits in [first, tcp].into_iter().chain(rest).chain(key) {
+            assert_eq!(waits.await, Ok(Outcome::Accepted));
+        }
+        assert_eq!(rig.counters.readings.load(Ordering::Relaxed), 1005);
+    }
+
+    #[tokio::test]
+    async fn the_log_session_keeps_its_half_of_the_channel_however_much_the_doors_bring() {
+        let mut rig = rig();
+        let _waits: Vec<_> = (0..PIECES).map(|n| rig.desk.hand_in(keyed(&n.to_string()), None).unwrap()).collect();
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(rig.work.capacity(), LOG_SHARE, "the doors have their half");
+        for _ in 0..LOG_SHARE {
+            rig.work
+                .try_send((
+                    Work::Readings(Readings {
+                        source: String::new(),
+                        key: None,
+                        digest: [0; 32],
+                        received_ns: 0,
+                        items: Vec::new(),
+                    }),
+                    Ticket::Log(session::Ticket::default()),
+                ))
+                .unwrap();
+        }
+        let committed = Committed {
+            gateway: GatewayId::new("a").unwrap(),
+            log: LogId(1),
+            thru: 7,
+            stored: 0,
+            duplicates: 0,
+            dropped: 0,
+            gap: None,
+            lost_samples: 0,
+            rejected: 0,
+            newest: Vec::new(),
+        };
+        while let Ok((_, ticket)) = rig.to_store.try_recv() {
+            if matches!(ticket, Ticket::Log(_)) {
+                rig.done.send((Done::Batch(committed.clone()), ticket)).await.unwrap();
+            }
+        }
+        for _ in 0..LOG_SHARE {
+            assert_eq!(rig.log.recv().await.unwrap().0, Done::Batch(committed.clone()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shut_gate_lets_go_of_the_writer_and_tells_those_who_still_wait() {
+        let mut rig = rig();
+        let waits: Vec<_> = (0..1000).map(|n| rig.desk.hand_in(keyed(&n.to_string()), None).unwrap()).collect();
+        let (work, _) = rig.to_store.recv().await.unwrap();
+        assert_eq!(rows_of(&work), 1);
+        rig.close.take().unwrap().send(()).unwrap();
+        drop((rig.work, rig.done));
+        while rig.to_store.recv().await.is_some() {}
+        for waits in waits {
+            assert!(waits.await.is_err());
+        }
+        let after = rig.desk.hand_in(keyed("late"), None);
+        assert!(after.is_err() || after.unwrap().await.is_err());
+    }
+
+    #[test]
+    fn a_share_gives_out_what_it_has_and_takes_it_back() {
+        let share = Share::new(2, 8 * KIB);
+        let mut one = share.try_room().unwrap();
+        assert!(one.grow(100) && one.grow(6 * KIB));
+        let other = share.try_room();
+        assert!(other.is_some() && share.try_room().is_none(), "two slots");
+        assert!(!one.grow(KIB), "the other has the eighth");
+        drop((one, other));
+        let mut again = share.try_room().unwrap();
+        assert!(again.grow(7 * KIB));
+    }
+}
