@@ -2,7 +2,7 @@
 //!
 //! In      objects or arrays of `{"device_id","location","speed","timestamp"?}`, a line each or over many lines.
 //! Out     one line of JSON a message, in their order: what became of it, after the commit.
-//! Keeps   of each connection the message under way and [`PIPELINE`] that wait for their answer.
+//! Keeps   of each connection the message under way and as many as `PIPELINE` that wait for their answer.
 //!
 //! ```text
 //! {"message":"Data received","accepted":2}
