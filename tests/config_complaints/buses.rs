@@ -195,7 +195,7 @@ gateway.toml:14:1: sensor.w.angle: there is no key `angle` here
    |
 14 | angle = true
    | ^^^^^
-   = `angle` belongs to sensors of kind = "radar"
+   = `angle` belongs to sensors of kind = "radar", "as5600" or "as5048a"
    = allowed: name, kind, bus, pulses-per-turn, circumference, tyre, gear-ratio, calibration-uncertainty, max-speed, looks, reversed, report, rotational-speed, distance, direction
 
 1 mistake in gateway.toml"#,
