@@ -180,26 +180,22 @@ async fn close(groups: Vec<Group>) {
     groups.iter().for_each(|group| group.stop.store(true, Ordering::Relaxed));
     let until = Instant::now() + JOIN_WITHIN;
     for group in groups {
-        let left_behind = match group.worker {
+        let sensor = group.members.first().map_or("", |member| &member.sensor.name);
+        let ended = match group.worker {
             // It hears of the stop at its next turn, and reads what waits before it ends.
             Worker::Task(mut task) => {
                 let ended = timeout_at(until.into(), &mut task).await.is_ok();
                 task.abort();
-                (!ended).then(|| "a serial port".to_owned())
+                ended
             }
             Worker::Thread(thread) => {
                 while Instant::now() < until && !thread.is_finished() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                if thread.is_finished() {
-                    drop(thread.join());
-                    None
-                } else {
-                    Some(thread.thread().name().unwrap_or("a sensor").to_owned())
-                }
+                thread.is_finished()
             }
         };
-        if let Some(sensor) = left_behind {
+        if !ended {
             warn!(sensor, "it hangs in its driver: going on without it");
         }
     }

@@ -184,7 +184,8 @@ impl Store for Memory {
     }
 
     fn in_doubt(&self) -> bool {
-        self.handed > self.confirmed
+        // What was shed and read may have grown since: all of it is told under this name.
+        self.handed > self.confirmed || self.dropped.is_some()
     }
 
     fn take_outstanding(&mut self) -> Vec<(Record, Vec<u8>)> {
@@ -201,5 +202,41 @@ impl Store for Memory {
 
     fn close(&mut self) -> Result<(), StoreError> {
         self.flush().map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use speedwell_wire::{Event, EventKind};
+
+    use super::*;
+
+    fn event(n: u64) -> (Record, Vec<u8>) {
+        let (kind, detail) = (EventKind::Spool, "x".repeat(200));
+        let record = Record::Event(Event { boot: 1, t_ns: n, sensor: None, kind, detail });
+        let bytes = record::encode(&record);
+        (record, bytes)
+    }
+
+    #[test]
+    fn what_was_shed_after_it_was_read_is_told_before_the_log_is_let_go() {
+        let mut memory = Memory::new(LogId(7), 4096);
+        let append = |memory: &mut Memory, n| memory.append(&(0..n).map(event).collect::<Vec<_>>()).unwrap();
+        append(&mut memory, 20);
+        memory.flush().unwrap();
+        let read = memory.read_from(1, 1).unwrap();
+        let handed = read[0].span;
+        assert!(handed > 1, "a loss stands for what was shed");
+        append(&mut memory, 10);
+        memory.flush().unwrap();
+        let goes = memory.take_outstanding();
+        assert!(goes.iter().all(|(record, _)| !matches!(record, Record::Loss(_))), "it is told here, and not twice");
+
+        memory.confirm_thru(handed).unwrap();
+        assert!(memory.in_doubt());
+        let rest = memory.read_from(handed + 1, 1 << 20).unwrap();
+        assert_eq!((rest.len(), rest[0].first, rest[0].span), (1, handed + 1, 10));
+        memory.confirm_thru(handed + 10).unwrap();
+        assert!(!memory.in_doubt());
     }
 }
