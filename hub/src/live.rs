@@ -17,6 +17,7 @@ use std::{
 use serde::Serialize;
 use speedwell_wire::{GatewayId, Live, LogId, Manifest, NoData, Quality, Quantity, Status, message::Health};
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 use crate::store::{Committed, Latest, Standing};
 
@@ -50,7 +51,7 @@ struct State {
 }
 
 /// Whether a gateway can be heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Connection {
     /// It says so, and has been heard within [`SILENT_AFTER`].
@@ -64,9 +65,10 @@ pub enum Connection {
 }
 
 /// All that is shown of a gateway.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct GatewayView {
     /// Its name.
+    #[schema(value_type = String)]
     pub id: GatewayId,
     /// Whether it can be heard.
     pub connection: Connection,
@@ -78,20 +80,23 @@ pub struct GatewayView {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
     /// What it says of itself.
+    #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
     /// What is stored of it.
+    #[schema(value_type = Object)]
     pub stored: Standing,
     /// Its channels, by sensor and quantity.
     pub channels: Vec<ChannelView>,
 }
 
 /// All that is shown of a channel: a value, or why there is none.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct ChannelView {
     /// The sensor's name.
     pub sensor: String,
     /// What is measured.
+    #[schema(value_type = String)]
     pub quantity: Quantity,
     /// Its unit.
     pub unit: &'static str,
@@ -100,8 +105,10 @@ pub struct ChannelView {
     /// One standard uncertainty in that unit.
     pub uncertainty: Option<f64>,
     /// How far the value can be trusted.
+    #[schema(value_type = Option<String>)]
     pub quality: Option<Quality>,
     /// Why there is no value.
+    #[schema(value_type = Option<String>)]
     pub no_data: Option<NoData>,
     /// Since the value was measured, or since when there is none, ms; absent when no clock tells.
     pub age_ms: Option<u64>,

@@ -23,20 +23,24 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json, Router,
+    body::Bytes,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::sync::{Mutex, Semaphore, watch};
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use ws::Patience;
 
 use crate::{
     ingest::Counters,
-    live::Board,
+    live::{Board, GatewayView},
     store::{MAX_POINTS, Read},
 };
 
@@ -122,35 +126,84 @@ pub fn routes(parts: Parts) -> Router {
         stop,
         patience,
     };
+    let (api, description) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(gateways))
+        .routes(routes!(query::history))
+        .routes(routes!(health))
+        .route("/ws", get(ws::open))
+        .with_state(context)
+        .split_for_parts();
+    let description: Bytes = serde_json::to_vec(&description).unwrap_or_default().into();
+    let description = ([(header::CONTENT_TYPE, "application/json")], description);
     Router::new()
         .route("/", get(|| assets::serve("index.html")))
         .route("/assets/{name}", get(assets::by_name))
-        .route("/api/v1/gateways", get(gateways))
-        .route("/api/v1/history", get(query::history))
-        .route("/ws", get(ws::open))
-        .route("/healthz", get(health))
-        .with_state(context)
+        .route("/api/v1/openapi.json", get(move || async move { description }))
+        .merge(api)
         .layer(middleware::from_fn(secure))
         // Their answers are a few words of JSON to programs, and sets no page's rules.
         .merge(intake.map(readings::routes).unwrap_or_default())
 }
 
-async fn gateways(State(context): State<Context>) -> Json<Value> {
-    Json(json!({ "gateways": context.board.snapshot(Instant::now()) }))
+/// What the routes' own descriptions are put into.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Speedwell hub",
+    description = "Newest and past speeds of vehicles and rigs. Every number stands with its unit; times are UTC, RFC 3339."
+))]
+struct Description;
+
+/// An answer to a request that cannot be served.
+#[derive(Serialize, ToSchema)]
+struct Complaint {
+    /// What is wrong, and what is allowed.
+    error: String,
 }
 
-async fn health(State(context): State<Context>) -> Json<Value> {
-    let counters: serde_json::Map<_, _> =
-        context.counters.list().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
+/// All gateways.
+#[derive(Serialize, ToSchema)]
+struct Gateways {
+    /// By name.
+    gateways: Vec<GatewayView>,
+}
+
+/// Newest values of every channel of every gateway.
+#[utoipa::path(get, path = "/api/v1/gateways", tag = "live", responses((status = 200, body = Gateways)))]
+async fn gateways(State(context): State<Context>) -> Json<Gateways> {
+    Json(Gateways { gateways: context.board.snapshot(Instant::now()) })
+}
+
+/// How the hub is.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// `ok`, or `trouble` when the broker or the store is not.
+    status: &'static str,
+    /// Of the hub.
+    version: &'static str,
+    /// `ok`, or what is wrong with the connection to the broker.
+    broker: String,
+    /// `ok`, or why nothing can be stored.
+    store: String,
+    /// WebSocket clients connected.
+    watchers: usize,
+    /// What was taken since start, in numbers.
+    #[schema(value_type = std::collections::BTreeMap<String, u64>)]
+    ingest: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Whether the hub runs, and whether anything is wrong.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = Health)))]
+async fn health(State(context): State<Context>) -> Json<Health> {
+    let ingest = context.counters.list().into_iter().map(|(name, n)| (name.to_owned(), n.into())).collect();
     let (broker, store) = (context.counters.trouble(), context.store.borrow().clone());
-    Json(json!({
-        "status": if broker.is_none() && store.is_none() { "ok" } else { "trouble" },
-        "version": env!("CARGO_PKG_VERSION"),
-        "broker": broker.unwrap_or_else(|| "ok".into()),
-        "store": store.unwrap_or_else(|| "ok".into()),
-        "watchers": MAX_WATCHERS - context.watchers.available_permits(),
-        "ingest": counters,
-    }))
+    Json(Health {
+        status: if broker.is_none() && store.is_none() { "ok" } else { "trouble" },
+        version: env!("CARGO_PKG_VERSION"),
+        broker: broker.unwrap_or_else(|| "ok".into()),
+        store: store.unwrap_or_else(|| "ok".into()),
+        watchers: MAX_WATCHERS - context.watchers.available_permits(),
+        ingest,
+    })
 }
 
 /// Nothing of another origin is loaded, and no other page may frame this one.

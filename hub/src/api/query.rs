@@ -19,17 +19,30 @@ use crate::{ingest::utc_ns, store::HistoryQuery};
 /// What is shown when no range is asked for.
 const DEFAULT_RANGE_NS: i64 = 60_000_000_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
+    /// Its name.
     gateway: String,
+    /// Its name.
     sensor: String,
+    /// What is measured, as `speed`.
+    #[param(value_type = String)]
     quantity: Quantity,
+    /// RFC 3339 with a zone, inclusive; a minute before `to` when left out.
     from: Option<String>,
+    /// RFC 3339 with a zone, inclusive; now when left out.
     to: Option<String>,
+    /// At most this many points.
     limit: Option<usize>,
 }
 
+/// Samples of a channel over a range of time, the oldest first.
+#[utoipa::path(
+    get, path = "/api/v1/history", tag = "query", params(Asked),
+    responses((status = 200, description = "the samples"), (status = 400, body = super::Complaint), (status = 503, body = super::Complaint))
+)]
 pub(super) async fn history(
     State(context): State<Context>,
     asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
