@@ -10,8 +10,9 @@ const READS: usize = 5;
 /// And one narrower than this is as good as another.
 const NARROW_NS: u64 = 20_000;
 
-/// `STA_UNSYNC` of adjtimex(2): nobody disciplines the clock.
+/// `STA_UNSYNC` of adjtimex(2): nobody disciplines the clock. `STA_NANO`: the offset is in ns and not in us.
 const STA_UNSYNC: i32 = 0x40;
+const STA_NANO: i32 = 0x2000;
 
 /// The kernel's CLOCK_BOOTTIME.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,6 +129,8 @@ fn kernel_sync() -> KernelSync {
         max_error_ns: ns(timex.maxerror.into()),
         #[allow(clippy::useless_conversion)]
         estimated_error_ns: ns(timex.esterror.into()),
+        #[allow(clippy::useless_conversion)]
+        slewing_ns: i64::from(timex.offset).unsigned_abs() * if timex.status & STA_NANO == 0 { 1000 } else { 1 },
     }
 }
 

@@ -101,6 +101,7 @@ fn to_json(query: &HistoryQuery, found: &crate::store::History) -> Value {
         "from": time(query.from_ns),
         "to": time(query.to_ns),
         "clock": found.clock,
+        "utc_uncertainty_s": found.utc_uncertainty_ns.map(|ns| ns as f64 / 1e9),
         "undated": undated,
         "truncated": found.truncated,
         "next": found.next_ns.map(time),

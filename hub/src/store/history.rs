@@ -4,18 +4,21 @@ use speedwell_wire::{Channel, ClockSource};
 
 use super::{
     History, HistoryQuery, MAX_CHUNKS, MAX_POINTS, Point, StoreError,
-    clock::{Stretch, to_utc},
+    clock::{Stretch, bound, to_utc},
     rows::{ChunkRow, Part, Rows},
     scan::{Manifests, Pages, each_column, stretches},
 };
+
+/// Who vouches for a time, and the bound on its error.
+type Dated = (ClockSource, Option<u64>);
 
 /// A question being answered. Boots and logs may overlap in UTC, so the earliest of all are kept as they are met.
 struct Reading<'a> {
     query: &'a HistoryQuery,
     limit: usize,
     manifests: Manifests,
-    /// The earliest so far, each with who vouches for its time; one more than the limit tells that there are more.
-    points: Vec<(Point, Option<ClockSource>)>,
+    /// The earliest so far, each with who vouches for its time and how well; one more than the limit tells that there are more.
+    points: Vec<(Point, Option<Dated>)>,
     /// Records still to be looked at.
     chunks: usize,
     /// From here on the answer is not complete.
@@ -78,7 +81,8 @@ impl Reading<'_> {
         let range = (*from_ns, self.next.map_or(*to_ns, |next| next.min(*to_ns)));
         let points = &mut self.points;
         each_column(row, &list, stretch, range, wanted, |_, found| {
-            points.extend(found.map(|point| (point, Some(stretch.fix.source))));
+            let dated = |utc_ns| Some((stretch.fix.source, bound(&stretch.fix, utc_ns)));
+            points.extend(found.map(|point| (point, dated(point.utc_ns))));
         })
     }
 
@@ -112,10 +116,19 @@ impl Reading<'_> {
             self.points.retain(|(point, _)| point.utc_ns <= next);
         }
         // One that nobody vouches for makes the whole answer one that nobody vouches for.
-        let untrusted = self.points.iter().any(|(_, source)| *source == Some(ClockSource::Untrusted));
-        let last = self.points.iter().rev().find_map(|(_, source)| *source);
+        let dated = || self.points.iter().filter_map(|(_, dated)| *dated);
+        let untrusted = dated().any(|(source, _)| source == ClockSource::Untrusted);
+        let last = dated().next_back().map(|(source, _)| source);
         let clock = if untrusted { Some(ClockSource::Untrusted) } else { last };
+        let utc_uncertainty_ns = if untrusted { None } else { dated().filter_map(|(_, bound)| bound).max() };
         let points = self.points.into_iter().map(|(point, _)| point).collect();
-        History { points, truncated: self.next.is_some(), next_ns: self.next, clock, undated: Vec::new() }
+        History {
+            points,
+            truncated: self.next.is_some(),
+            next_ns: self.next,
+            clock,
+            utc_uncertainty_ns,
+            undated: Vec::new(),
+        }
     }
 }
