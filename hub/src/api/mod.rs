@@ -6,7 +6,7 @@
 //! Imports `live`, `store`, `ingest` (its counters).
 //!
 //! ```text
-//! GET /                   the page                  GET /healthz            200 once the hub runs
+//! GET / /gateway/… /history /login   the pages      GET /healthz            200 once the hub runs
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
 //! GET /ws                 newest values as they come; see `ws`
 //! POST /api/v1/readings   takes readings; see `readings`
@@ -136,8 +136,7 @@ pub fn routes(parts: Parts) -> Router {
     let description: Bytes = serde_json::to_vec(&description).unwrap_or_default().into();
     let description = ([(header::CONTENT_TYPE, "application/json")], description);
     Router::new()
-        .route("/", get(|| assets::serve("index.html")))
-        .route("/assets/{name}", get(assets::by_name))
+        .merge(assets::routes())
         .route("/api/v1/openapi.json", get(move || async move { description }))
         .merge(api)
         .layer(middleware::from_fn(secure))

@@ -1,0 +1,111 @@
+// A channel over a range of time, as the hub has it: single samples of a short range, sums of a long one, and what is missing.
+
+import { byQuality, joined } from "/assets/plot.js";
+import { MAX_POINTS, SAMPLES_UP_TO_S, bucketOf, iso, length } from "/assets/range.js";
+import { ask, askIfThere } from "/assets/session.js";
+import { CLOCK } from "/assets/words.js";
+
+const SAMPLES = 2000;
+// Between two samples more than this is a hole, at the least.
+const GAP_S = 2.5;
+// Of the samples a bucket usually holds; with less it is said to be thin.
+const FEW = 0.5;
+
+/**
+ * {kind: "samples" | "sums", unit, bucketS, times, values, low, high, qualities, lines, pieces, gaps, notes, points}.
+ * Times are seconds of UTC, values in the channel's own unit; a hole is a null between two values.
+ */
+export async function load(channel, view, signal) {
+  const gaps = gapsOf(channel, view, signal);
+  // If the values fail, what is missing is of no interest; its own failure is told in the notes.
+  gaps.catch(() => {});
+  const found = (view.to - view.from > SAMPLES_UP_TO_S && (await sums(channel, view, signal))) || (await samples(channel, view, signal));
+  const missing = await gaps.catch((error) => { if (error.name === "AbortError") throw error; return null; });
+  if (missing === null) found.notes.push("What is missing could not be asked for.");
+  if (missing === undefined) found.notes.push("This hub does not tell what is missing; a hole in the line may be a loss or silence.");
+  return { ...found, gaps: missing ?? [] };
+}
+
+const query = ({ gateway, sensor, quantity }, { from, to }, more) => new URLSearchParams({ gateway, sensor, quantity, from: iso(from), to: iso(to), ...more });
+
+async function sums(channel, view, signal) {
+  const bucketS = bucketOf(view);
+  const word = { 1: "1s", 60: "1m", 3600: "1h" }[bucketS] ?? `${bucketS}s`;
+  const buckets = [];
+  let unit;
+  let next = iso(view.from);
+  while (next && buckets.length < MAX_POINTS) {
+    const page = await askIfThere("/api/v1/rollup?" + query(channel, view, { bucket: word, from: next }), { signal });
+    if (!page) return null;
+    unit = page.unit;
+    buckets.push(...page.buckets);
+    next = page.next;
+  }
+  return shapeSums(buckets.slice(0, MAX_POINTS), bucketS, unit, next);
+}
+
+export function shapeSums(buckets, bucketS, unit, next) {
+  const found = shape();
+  const full = buckets.filter((b) => b.count > 0 && b.mean !== null);
+  const counts = full.map((b) => b.count).sort((a, b) => a - b);
+  const usual = counts[Math.floor(counts.length / 2)] ?? 0;
+  let end;
+  for (const bucket of full) {
+    const begin = Date.parse(bucket.t) / 1000;
+    if (end !== undefined && begin - end > bucketS * 0.5) found.hole(end + bucketS * 0.01);
+    end = begin + bucketS;
+    // The first and the last may begin or end within the range.
+    found.add(begin + bucketS / 2, bucket.mean, bucket.min, bucket.max, "good");
+    found.pieces.push({ from: begin, to: end, kind: bucket.count < usual * FEW ? "few" : "samples" });
+  }
+  const notes = [`Each point sums up ${length(bucketS)}: the line is the mean, the band goes from the least to the most.`];
+  if (next) notes.push("There is more than can be shown; zoom in.");
+  return { kind: "sums", unit, bucketS, notes, ...found.done(false) };
+}
+
+async function samples(channel, view, signal) {
+  const answer = await ask("/api/v1/history?" + query(channel, view, { "max-points": SAMPLES }), { signal });
+  return shapeSamples(answer, view);
+}
+
+export function shapeSamples(answer, view) {
+  const found = shape();
+  const points = answer.points.slice(0, MAX_POINTS);
+  const at = points.map((p) => Date.parse(p.t) / 1000);
+  const steps = at.slice(1).map((t, i) => t - at[i]).sort((a, b) => a - b);
+  const usual = steps[Math.floor(steps.length / 2)] ?? 0;
+  // Where the hub picked some of many, two neighbours may lie up to two pickings apart.
+  const gap = Math.max(GAP_S, 5 * usual, points.length >= SAMPLES / 2 ? (3 * (view.to - view.from)) / SAMPLES : 0);
+  points.forEach((p, i) => {
+    if (i > 0 && at[i] - at[i - 1] > gap) found.hole(at[i - 1] + 0.001);
+    else if (i > 0) found.pieces.push({ from: at[i - 1], to: at[i], kind: p.quality });
+    const u = p.uncertainty ?? 0;
+    found.add(at[i], p.value, p.value - u, p.value + u, p.quality);
+  });
+  const notes = [];
+  if (answer.reduced || points.length >= SAMPLES) notes.push("There are more samples than points here; peaks are kept.");
+  if (answer.truncated) notes.push("The range holds more than can be shown at once: the end is missing. Zoom in.");
+  if (answer.clock) notes.push(answer.clock === "untrusted" ? "Nobody vouches for these times." : `Times vouched for by ${CLOCK[answer.clock] ?? answer.clock}.`);
+  if (answer.undated?.length) notes.push("There are samples whose time is not known and that may belong here.");
+  return { kind: "samples", unit: answer.unit, bucketS: 0, notes, ...found.done(true) };
+}
+
+function shape() {
+  const [times, values, low, high, qualities, pieces] = [[], [], [], [], [], []];
+  const push = (t, value, least, most, quality) => {
+    times.push(t); values.push(value); low.push(least); high.push(most); qualities.push(quality);
+  };
+  let points = 0;
+  return {
+    pieces,
+    add: (...what) => { points += 1; push(...what); },
+    hole: (t) => push(t, null, null, null, "none"),
+    done: (lines) => ({ times, values, low, high, qualities, pieces: joined(pieces), points, lines: lines ? byQuality(values, qualities) : null }),
+  };
+}
+
+async function gapsOf({ gateway }, { from, to }, signal) {
+  const answer = await askIfThere("/api/v1/gaps?" + new URLSearchParams({ gateway, from: iso(from), to: iso(to) }), { signal });
+  const seconds = (text, otherwise) => (text ? Date.parse(text) / 1000 : otherwise);
+  return answer?.gaps.map((gap) => ({ ...gap, begin: seconds(gap.from, from), end: seconds(gap.to, to) }));
+}
