@@ -2,18 +2,21 @@
 //!
 //! In      requests; the board of newest values, the store's reader, the counters.
 //! Out     the page, JSON, the WebSocket feed.
-//! Keeps   nothing. A request costs a bounded amount: [`MAX_POINTS`] points, [`MAX_QUERIES`] at once.
+//! Keeps   nothing. A request costs a bounded amount: [`MAX_QUERIES`] at once.
 //! Imports `live`, `store`, `ingest` (its counters).
 //!
 //! ```text
 //! GET / /gateway/… /history /login   the pages      GET /healthz            200 once the hub runs
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
+//! GET /api/v1/…           what is stored, in other ways; see `query`
+//! GET /api/v1/export      all of a range, streamed; see `export`
 //! GET /ws                 newest values as they come; see `ws`
 //! POST /api/v1/readings   takes readings; see `readings`
 //! ```
 //! Every number stands with its unit.
 
 mod assets;
+pub mod export;
 pub mod listen;
 mod query;
 pub mod readings;
@@ -39,13 +42,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use ws::Patience;
 
 use crate::{
+    config::SpeedUnit,
     ingest::Counters,
     live::{Board, GatewayView},
-    store::{MAX_POINTS, Read},
+    store::Read,
 };
 
 /// History queries at once; more wait. Each holds a thread and a database connection.
 pub const MAX_QUERIES: usize = 4;
+/// When something that takes a while is under way.
+const COME_AGAIN_S: u32 = 10;
 /// WebSocket clients at once; more are told to come later.
 pub const MAX_WATCHERS: usize = 2_000;
 
@@ -75,6 +81,9 @@ struct Context {
     counters: Arc<Counters>,
     store: watch::Receiver<Option<String>>,
     queries: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
+    /// Of speeds in the aliases' shapes.
+    speed_unit: SpeedUnit,
     watchers: Arc<Semaphore>,
     snapshots: Arc<Mutex<()>>,
     snapshots_kib: Arc<Semaphore>,
@@ -91,6 +100,12 @@ enum ApiError {
     /// The store could not answer.
     #[error("the store cannot answer now")]
     Store(#[from] crate::store::StoreError),
+    /// Sums of a long bucket are yet to be made.
+    #[error("sums of this range are being made: ask for shorter buckets, or again in a while")]
+    Behind,
+    /// As many exports as may be are under way.
+    #[error("{} exports are under way, no more run at once: come again when one has ended", export::MAX_EXPORTS)]
+    Exporting,
     /// The hub is stopping, or a task of it failed.
     #[error("the hub is stopping")]
     Stopping,
@@ -104,9 +119,13 @@ impl IntoResponse for ApiError {
                 tracing::error!(%error, "a query failed");
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            ApiError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Behind | ApiError::Exporting | ApiError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(json!({ "error": self.to_string() }))).into_response()
+        let mut response = (status, Json(json!({ "error": self.to_string() }))).into_response();
+        if matches!(self, ApiError::Behind | ApiError::Exporting) {
+            response.headers_mut().insert(header::RETRY_AFTER, COME_AGAIN_S.into());
+        }
+        response
     }
 }
 
@@ -120,6 +139,8 @@ pub fn routes(parts: Parts) -> Router {
         counters,
         store,
         queries: semaphore(MAX_QUERIES),
+        exports: semaphore(export::MAX_EXPORTS),
+        speed_unit: intake.as_ref().map(|intake| intake.speed_unit).unwrap_or_default(),
         watchers: semaphore(MAX_WATCHERS),
         snapshots: Arc::default(),
         snapshots_kib: semaphore(ws::SNAPSHOTS_KIB as usize),
@@ -128,7 +149,15 @@ pub fn routes(parts: Parts) -> Router {
     };
     let (api, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(gateways))
-        .routes(routes!(query::history))
+        .routes(routes!(query::history::history))
+        .routes(routes!(query::rollup::rollup))
+        .routes(routes!(query::channels::latest))
+        .routes(routes!(query::channels::channels))
+        .routes(routes!(query::told::gaps))
+        .routes(routes!(query::told::events))
+        .routes(routes!(query::aliases::list))
+        .routes(routes!(query::aliases::latest))
+        .routes(routes!(export::export))
         .routes(routes!(health))
         .route("/ws", get(ws::open))
         .with_state(context)
