@@ -120,7 +120,7 @@ export class Chart {
     const near = i !== null && i !== undefined && values[i] !== null && Math.abs(times[i] - t) < Math.max(bucketS, (u.scales.x.max - u.scales.x.min) / 40);
     const say = (v) => number(v * this.factor, this.digits);
     if (near) {
-      const about = kind === "sums" ? `from ${say(low[i])} to ${say(high[i])}` : `${high[i] > values[i] ? "± " + ((high[i] - values[i]) * this.factor).toPrecision(2) + ", " : ""}${QUALITY[qualities[i]]}`;
+      const about = kind === "sums" ? `from ${say(low[i])} to ${say(high[i])}, ${QUALITY[qualities[i]] ?? ""}` : `${high[i] > values[i] ? "± " + ((high[i] - values[i]) * this.factor).toPrecision(2) + ", " : ""}${QUALITY[qualities[i]]}`;
       this.say(times[i] - (kind === "sums" ? bucketS / 2 : 0), `${kind === "sums" ? "mean " : ""}${say(values[i])} ${this.shown}`, about);
     } else if (gap) this.say(t, GAP[gap.kind] ?? gap.kind, LOSS[gap.reason] ?? gap.reason ?? "");
     else this.say(t, "No value", "");
@@ -142,7 +142,7 @@ export class Chart {
 
   legends() {
     const { kind, qualities, pieces, gaps } = this.found;
-    const kinds = kind === "samples" ? QUALITIES.filter((q) => qualities.includes(q)) : ["samples", "few"].filter((k) => pieces.some((p) => p.kind === k));
+    const kinds = kind === "samples" ? QUALITIES.filter((q) => qualities.includes(q)) : ["samples", ...QUALITIES, "few"].filter((k) => pieces.some((p) => p.kind === k));
     legend(this.legendAt, [...kinds, ...new Set(gaps.map((gap) => gap.kind).filter((k) => k in SAID))]);
   }
 

@@ -3,7 +3,7 @@
 import { COLUMNS, STATES, stateOf } from "/assets/columns.js";
 import { follow } from "/assets/feed.js";
 import { speedUnit } from "/assets/prefs.js";
-import { askIfThere } from "/assets/session.js";
+import { askAll } from "/assets/session.js";
 import { Table } from "/assets/table.js";
 import { STATE, whole } from "/assets/words.js";
 
@@ -11,8 +11,6 @@ import { STATE, whole } from "/assets/words.js";
 const DRAW_MS = 250;
 const AGES_MS = 1000;
 const VEHICLES_MS = 60_000;
-// Vehicles shown at most: pages of the hub's list are followed up to here.
-const MAX_VEHICLES = 10_000;
 
 export function start(main) {
   document.title = "Fleet · Speedwell";
@@ -158,7 +156,7 @@ class Fleet {
   /** What vehicle a gateway is on, and whose that is; hubs without a fleet answer 404 and the columns stay away. */
   async loadVehicles() {
     try {
-      const [vehicles, customers] = await Promise.all([all("/api/v1/vehicles", "vehicles"), all("/api/v1/customers", "customers")]);
+      const [vehicles, customers] = await Promise.all([askAll("/api/v1/vehicles", "vehicles"), askAll("/api/v1/customers", "customers")]);
       if (!vehicles?.length) return;
       const names = new Map((customers ?? []).map((c) => [c.id, c.name]));
       this.vehicles.clear();
@@ -173,17 +171,4 @@ class Fleet {
       this.draw(true);
     } catch { /* The feed tells that the hub is away; the columns keep what they had. */ }
   }
-}
-
-/** All pages of a list. */
-async function all(path, key) {
-  const found = [];
-  let after;
-  do {
-    const page = await askIfThere(path + (after ? "?after=" + encodeURIComponent(after) : ""));
-    if (!page) return undefined;
-    found.push(...(Array.isArray(page) ? page : page[key] ?? []));
-    after = page.next;
-  } while (after && found.length < MAX_VEHICLES);
-  return found;
 }

@@ -5,7 +5,7 @@ import { follow } from "/assets/feed.js";
 import { exports, gaps, table } from "/assets/listing.js";
 import { speedUnit } from "/assets/prefs.js";
 import { PRESETS, allowed, asked, iso, lastly, panned, zoomed } from "/assets/range.js";
-import { ask, askIfThere } from "/assets/session.js";
+import { ask, askAll } from "/assets/session.js";
 import { load } from "/assets/source.js";
 import { QUANTITY, whole, zone } from "/assets/words.js";
 import { keys } from "/assets/zoom.js";
@@ -107,7 +107,8 @@ class History {
     const names = gateways.map((g) => g.id);
     if (this.channel.gateway && !names.includes(this.channel.gateway)) names.unshift(this.channel.gateway);
     select.replaceChildren(...names.map((name) => new Option(name, name)));
-    this.channel.gateway ||= names[0] ?? "";
+    // Of what is only live there is no history yet.
+    this.channel.gateway ||= gateways.find(({ stored }) => stored.log || stored.readings)?.id ?? names[0] ?? "";
     select.value = this.channel.gateway;
   }
 
@@ -118,7 +119,7 @@ class History {
     if (!this.form.elements.gateway.options.length && gateway) this.form.elements.gateway.replaceChildren(new Option(gateway, gateway));
     live.hidden = !gateway;
     live.href = "/gateway/" + encodeURIComponent(gateway);
-    let list = gateway ? (await askIfThere("/api/v1/channels?" + new URLSearchParams({ gateway })))?.channels : [];
+    let list = gateway ? await askAll("/api/v1/channels", "channels", { gateway }) : [];
     if (!list) list = (await ask("/api/v1/gateways")).gateways.find((g) => g.id === gateway)?.channels ?? [];
     const key = (c) => `${c.sensor}/${c.quantity}`;
     const wanted = list.find((c) => c.sensor === sensor && (!quantity || c.quantity === quantity)) ?? (sensor ? null : list.find((c) => c.quantity === "speed") ?? list[0]);
@@ -174,7 +175,7 @@ class History {
   }
 
   async load() {
-    if (!this.channel.gateway || !this.channel.sensor) return this.note("Nothing has been recorded yet.");
+    if (!this.channel.gateway || !this.channel.sensor) { this.main.dataset.state = "empty"; return this.note("Nothing has been recorded yet."); }
     this.asking?.abort();
     this.asking = new AbortController();
     const { signal } = this.asking;

@@ -6,7 +6,7 @@ import { GAP, LOSS, QUALITY, lasting, moment, number, scale, utc, whole, zone } 
 const MAX_GAPS = 100;
 // A table is read, not scrolled through for ever: as many rows as can be heard.
 const TABLE_ROWS = 48;
-const FORMATS = [["csv", "CSV"], ["jsonl", "JSON lines"], ["parquet", "Parquet"], ["geojson", "GeoJSON"], ["gpx", "GPX"]];
+const FORMATS = [["csv", "CSV"], ["jsonl", "JSON lines"], ["geojson", "GeoJSON"], ["gpx", "GPX"]];
 
 const time = (row, seconds) => {
   const date = new Date(seconds * 1000);
@@ -68,7 +68,7 @@ export function table(root, channel, found, view, unit) {
       return;
     }
     for (const text of [say(part.sum / part.n), say(part.least), say(part.most)]) row.insertCell().textContent = text;
-    row.insertCell().textContent = found.kind === "sums" ? "—" : Object.keys(part.worst).map((q) => QUALITY[q] ?? q).join(", ");
+    row.insertCell().textContent = Object.keys(part.worst).map((q) => QUALITY[q] ?? q).join(", ");
   });
 }
 

@@ -41,6 +41,23 @@ export async function askIfThere(path, options) {
   }
 }
 
+// Items of a list of many pages: what a page shows at most.
+const MAX_ITEMS = 10_000;
+
+/** All pages of a list, or `undefined` where this hub does not have it. */
+export async function askAll(path, key, asked = {}, options) {
+  const found = [];
+  let after;
+  do {
+    const query = new URLSearchParams(after ? { ...asked, after } : asked);
+    const page = await askIfThere(query.size ? `${path}?${query}` : path, options);
+    if (!page) return undefined;
+    found.push(...page[key]);
+    after = page.next;
+  } while (after && found.length < MAX_ITEMS);
+  return found;
+}
+
 /** Where to go after login: a page of this hub, never another's. */
 export function next(search) {
   const wanted = new URLSearchParams(search).get("next") ?? "/";

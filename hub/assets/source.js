@@ -3,11 +3,9 @@
 import { byQuality, joined } from "/assets/plot.js";
 import { MAX_POINTS, SAMPLES_UP_TO_S, bucketOf, iso, length } from "/assets/range.js";
 import { ask, askIfThere } from "/assets/session.js";
-import { CLOCK } from "/assets/words.js";
+import { CLOCK, whole } from "/assets/words.js";
 
 const SAMPLES = 2000;
-// Between two samples more than this is a hole, at the least.
-const GAP_S = 2.5;
 // Of the samples a bucket usually holds; with less it is said to be thin.
 const FEW = 0.5;
 
@@ -35,7 +33,9 @@ async function sums(channel, view, signal) {
   let unit;
   let next = iso(view.from);
   while (next && buckets.length < MAX_POINTS) {
-    const page = await askIfThere("/api/v1/rollup?" + query(channel, view, { bucket: word, from: next }), { signal });
+    const asked = "/api/v1/rollup?" + query(channel, view, { bucket: word, from: next });
+    // A hub that still makes the sums says so by 503; it draws the same range from what it has.
+    const page = await askIfThere(asked, { signal }).catch((error) => { if (error.status !== 503) throw error; });
     if (!page) return null;
     unit = page.unit;
     buckets.push(...page.buckets);
@@ -46,44 +46,42 @@ async function sums(channel, view, signal) {
 
 export function shapeSums(buckets, bucketS, unit, next) {
   const found = shape();
-  const full = buckets.filter((b) => b.count > 0 && b.mean !== null);
-  const counts = full.map((b) => b.count).sort((a, b) => a - b);
+  const counts = buckets.map((b) => b.count).sort((a, b) => a - b);
   const usual = counts[Math.floor(counts.length / 2)] ?? 0;
   let end;
-  for (const bucket of full) {
+  buckets.forEach((bucket, i) => {
     const begin = Date.parse(bucket.t) / 1000;
     if (end !== undefined && begin - end > bucketS * 0.5) found.hole(end + bucketS * 0.01);
     end = begin + bucketS;
-    // The first and the last may begin or end within the range.
-    found.add(begin + bucketS / 2, bucket.mean, bucket.min, bucket.max, "good");
-    found.pieces.push({ from: begin, to: end, kind: bucket.count < usual * FEW ? "few" : "samples" });
-  }
-  const notes = [`Each point sums up ${length(bucketS)}: the line is the mean, the band goes from the least to the most.`];
+    // What goes round, as a course does, has no mean; the newest of it stands for it then.
+    found.add(begin + bucketS / 2, bucket.mean ?? bucket.last, bucket.min, bucket.max, bucket.quality ?? "good");
+    // The first and the last bucket may begin or end in the range.
+    const few = bucket.count < usual * FEW && i > 0 && i < buckets.length - 1;
+    found.pieces.push({ from: begin, to: end, kind: few ? "few" : bucket.quality ?? "samples" });
+  });
+  const notes = [`Each point sums up ${length(bucketS)}: the line is the mean, the band goes from the least to the most, the strip tells the worst quality.`];
   if (next) notes.push("There is more than can be shown; zoom in.");
   return { kind: "sums", unit, bucketS, notes, ...found.done(false) };
 }
 
 async function samples(channel, view, signal) {
   const answer = await ask("/api/v1/history?" + query(channel, view, { "max-points": SAMPLES }), { signal });
-  return shapeSamples(answer, view);
+  return shapeSamples(answer);
 }
 
-export function shapeSamples(answer, view) {
+export function shapeSamples(answer) {
   const found = shape();
-  const points = answer.points.slice(0, MAX_POINTS);
-  const at = points.map((p) => Date.parse(p.t) / 1000);
-  const steps = at.slice(1).map((t, i) => t - at[i]).sort((a, b) => a - b);
-  const usual = steps[Math.floor(steps.length / 2)] ?? 0;
-  // Where the hub picked some of many, two neighbours may lie up to two pickings apart.
-  const gap = Math.max(GAP_S, 5 * usual, points.length >= SAMPLES / 2 ? (3 * (view.to - view.from)) / SAMPLES : 0);
-  points.forEach((p, i) => {
-    if (i > 0 && at[i] - at[i - 1] > gap) found.hole(at[i - 1] + 0.001);
-    else if (i > 0) found.pieces.push({ from: at[i - 1], to: at[i], kind: p.quality });
-    const u = p.uncertainty ?? 0;
-    found.add(at[i], p.value, p.value - u, p.value + u, p.quality);
-  });
+  let before = null;
+  for (const { t, value, uncertainty, quality } of answer.points.slice(0, MAX_POINTS)) {
+    const at = Date.parse(t) / 1000;
+    // The hub marks a hole by a point without a value.
+    if (value === null) found.hole(at);
+    else found.add(at, value, value - (uncertainty ?? 0), value + (uncertainty ?? 0), quality);
+    if (before !== null && value !== null) found.pieces.push({ from: before, to: at, kind: quality });
+    before = value === null ? null : at;
+  }
   const notes = [];
-  if (answer.reduced || points.length >= SAMPLES) notes.push("There are more samples than points here; peaks are kept.");
+  if (answer.method?.name !== "all" && answer.method?.samples) notes.push(`They stand for ${whole(answer.method.samples)} samples; no peak is left out.`);
   if (answer.truncated) notes.push("The range holds more than can be shown at once: the end is missing. Zoom in.");
   if (answer.clock) notes.push(answer.clock === "untrusted" ? "Nobody vouches for these times." : `Times vouched for by ${CLOCK[answer.clock] ?? answer.clock}.`);
   if (answer.undated?.length) notes.push("There are samples whose time is not known and that may belong here.");
@@ -104,8 +102,9 @@ function shape() {
   };
 }
 
-async function gapsOf({ gateway }, { from, to }, signal) {
-  const answer = await askIfThere("/api/v1/gaps?" + new URLSearchParams({ gateway, from: iso(from), to: iso(to) }), { signal });
+async function gapsOf({ gateway, sensor, quantity }, { from, to }, signal) {
+  const asked = { gateway, sensor, quantity, from: iso(from), to: iso(to) };
+  const answer = await askIfThere("/api/v1/gaps?" + new URLSearchParams(asked), { signal });
   const seconds = (text, otherwise) => (text ? Date.parse(text) / 1000 : otherwise);
   return answer?.gaps.map((gap) => ({ ...gap, begin: seconds(gap.from, from), end: seconds(gap.to, to) }));
 }

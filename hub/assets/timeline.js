@@ -1,13 +1,12 @@
 // When a gateway was connected over the last day or week, as a strip and in words.
 
 import { paint } from "/assets/plot.js";
-import { askIfThere } from "/assets/session.js";
+import { askAll } from "/assets/session.js";
 import { STATE, lasting, moment, utc, zone } from "/assets/words.js";
 
 const HOUR_MS = 3_600_000;
 const SPANS = [["24 hours", 24 * HOUR_MS], ["7 days", 168 * HOUR_MS], ["30 days", 720 * HOUR_MS]];
 const EVERY_MS = 60_000;
-const MAX_CHANGES = 2_000;
 // Told apart by hatch as well as by colour.
 const LOOK = { online: "good", offline: "loss", silent: "estimated", unknown: "silence" };
 const said = (state) => STATE[state] ?? state;
@@ -46,19 +45,10 @@ export class Timeline {
     this.asking = new AbortController();
     const to = Date.now();
     const from = to - this.span[1];
-    const changes = [];
-    let after;
-    try {
-      do {
-        const asked = new URLSearchParams({ kind: "gateway", id: this.id, from: new Date(from).toISOString(), to: new Date(to).toISOString() });
-        if (after) asked.set("after", after);
-        const page = await askIfThere("/api/v1/presence/history?" + asked, { signal: this.asking.signal });
-        // A hub that keeps no history of who was connected: nothing is shown.
-        if (!page) return;
-        changes.push(...page.changes);
-        after = page.next;
-      } while (after && changes.length < MAX_CHANGES);
-    } catch { return; }
+    const asked = { kind: "gateway", id: this.id, from: new Date(from).toISOString(), to: new Date(to).toISOString() };
+    const changes = await askAll("/api/v1/presence/history", "changes", asked, { signal: this.asking.signal }).catch(() => undefined);
+    // A hub that keeps no history of who was connected: nothing is shown.
+    if (!changes) return;
     this.pieces = changes
       .map((c) => ({ state: c.state, reason: c.reason, from: Date.parse(c.from), to: c.until ? Date.parse(c.until) : to }))
       .sort((a, b) => a.from - b.from);

@@ -35,6 +35,9 @@ export const LOSS = {
   "too-old": "Older than the gateway keeps",
   "thinned": "Disk full: thinned to one value a second",
   "disk-failed": "The gateway's disk failed",
+  "not-there-any-more": "The gateway no longer had them",
+  "clock-never-vouched-for": "Nobody ever vouched for the clock of that boot",
+  "no-samples": "No sample came",
 };
 
 export const GAP = {

@@ -186,7 +186,7 @@ async fn a_keyboard_is_enough_to_sort_the_fleet_and_to_open_a_gateway() {
     tab_to("document.activeElement.matches('[data-row=truck-7] a')").await;
     browser.press(ENTER).await;
     browser.reads("location.pathname", "/gateway/truck-7").await;
-    browser.reads("document.querySelector('h1').textContent", "truck-7").await;
+    browser.reads("document.querySelector('h1')?.textContent", "truck-7").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
