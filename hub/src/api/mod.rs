@@ -3,7 +3,7 @@
 //! In      requests; the board of newest values, the store's reader, the counters.
 //! Out     the page, JSON, the WebSocket feed.
 //! Keeps   nothing. A request costs a bounded amount: [`MAX_POINTS`] points, [`MAX_QUERIES`] at once.
-//! Imports `live`, `store`, `ingest` (its counters).
+//! Imports `access`, `live`, `store`, `ingest` (its counters).
 //!
 //! ```text
 //! GET /                   the page                  GET /healthz            200 once the hub runs
@@ -13,10 +13,12 @@
 //! ```
 //! Every number stands with its unit.
 
+pub mod access;
 mod assets;
 pub mod listen;
 mod query;
 pub mod readings;
+pub mod tls;
 mod ws;
 
 use std::{sync::Arc, time::Instant};
@@ -63,6 +65,8 @@ pub struct Parts {
     pub stop: watch::Receiver<bool>,
     /// With those who watch.
     pub patience: Patience,
+    /// Who may do what.
+    pub permissions: access::Permissions,
     /// What takes readings; without it the hub only shows.
     pub intake: Option<readings::Intake>,
 }
@@ -80,6 +84,7 @@ struct Context {
     snapshots_kib: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     patience: Patience,
+    permissions: access::Gate,
 }
 
 /// Something a client asked that it does not get.
@@ -112,7 +117,8 @@ impl IntoResponse for ApiError {
 
 /// All routes.
 pub fn routes(parts: Parts) -> Router {
-    let Parts { board, reader, counters, store, stop, patience, intake } = parts;
+    let Parts { board, reader, counters, store, stop, patience, permissions, intake } = parts;
+    let permissions: access::Gate = Arc::new(permissions);
     let semaphore = |n| Arc::new(Semaphore::new(n));
     let context = Context {
         board,
@@ -125,11 +131,13 @@ pub fn routes(parts: Parts) -> Router {
         snapshots_kib: semaphore(ws::SNAPSHOTS_KIB as usize),
         stop,
         patience,
+        permissions: permissions.clone(),
     };
     let (api, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(gateways))
         .routes(routes!(query::history))
         .routes(routes!(health))
+        .merge(access::routes())
         .route("/ws", get(ws::open))
         .with_state(context)
         .split_for_parts();
@@ -140,9 +148,10 @@ pub fn routes(parts: Parts) -> Router {
         .route("/assets/{name}", get(assets::by_name))
         .route("/api/v1/openapi.json", get(move || async move { description }))
         .merge(api)
-        .layer(middleware::from_fn(secure))
-        // Their answers are a few words of JSON to programs, and sets no page's rules.
         .merge(intake.map(readings::routes).unwrap_or_default())
+        // What is merged after these is not guarded.
+        .layer(middleware::from_fn_with_state(permissions, access::guard))
+        .layer(middleware::from_fn(secure))
 }
 
 /// What the routes' own descriptions are put into.
@@ -220,7 +229,13 @@ async fn secure(request: Request, next: Next) -> Response {
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::CACHE_CONTROL, "no-cache"),
     ];
+    let tls = request.extensions().get::<access::Peer>().is_some_and(|peer| peer.tls);
     let mut response = next.run(request).await;
+    if tls {
+        // A year. A browser that was here once does not come unencrypted again.
+        let always = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(always);
+    }
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
