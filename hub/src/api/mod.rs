@@ -3,7 +3,7 @@
 //! In      requests; the board of newest values, the store's reader, the counters.
 //! Out     the page, JSON, the WebSocket feed.
 //! Keeps   nothing. A request costs a bounded amount: [`MAX_QUERIES`] at once.
-//! Imports `live`, `store`, `ingest` (its counters).
+//! Imports `access`, `live`, `store`, `ingest` (its counters).
 //!
 //! ```text
 //! GET / /gateway/… /history /login   the pages      GET /healthz            200 once the hub runs
@@ -15,11 +15,13 @@
 //! ```
 //! Every number stands with its unit.
 
+pub mod access;
 mod assets;
 pub mod export;
 pub mod listen;
 mod query;
 pub mod readings;
+pub mod tls;
 mod ws;
 
 use std::{sync::Arc, time::Instant};
@@ -69,6 +71,8 @@ pub struct Parts {
     pub stop: watch::Receiver<bool>,
     /// With those who watch.
     pub patience: Patience,
+    /// Who may do what.
+    pub permissions: access::Permissions,
     /// What takes readings; without it the hub only shows.
     pub intake: Option<readings::Intake>,
 }
@@ -89,6 +93,7 @@ struct Context {
     snapshots_kib: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     patience: Patience,
+    permissions: access::Gate,
 }
 
 /// Something a client asked that it does not get.
@@ -131,7 +136,8 @@ impl IntoResponse for ApiError {
 
 /// All routes.
 pub fn routes(parts: Parts) -> Router {
-    let Parts { board, reader, counters, store, stop, patience, intake } = parts;
+    let Parts { board, reader, counters, store, stop, patience, permissions, intake } = parts;
+    let permissions: access::Gate = Arc::new(permissions);
     let semaphore = |n| Arc::new(Semaphore::new(n));
     let context = Context {
         board,
@@ -146,6 +152,7 @@ pub fn routes(parts: Parts) -> Router {
         snapshots_kib: semaphore(ws::SNAPSHOTS_KIB as usize),
         stop,
         patience,
+        permissions: permissions.clone(),
     };
     let (api, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(gateways))
@@ -159,6 +166,7 @@ pub fn routes(parts: Parts) -> Router {
         .routes(routes!(query::aliases::latest))
         .routes(routes!(export::export))
         .routes(routes!(health))
+        .merge(access::routes())
         .route("/ws", get(ws::open))
         .with_state(context)
         .split_for_parts();
@@ -168,9 +176,10 @@ pub fn routes(parts: Parts) -> Router {
         .merge(assets::routes())
         .route("/api/v1/openapi.json", get(move || async move { description }))
         .merge(api)
-        .layer(middleware::from_fn(secure))
-        // Their answers are a few words of JSON to programs, and sets no page's rules.
         .merge(intake.map(readings::routes).unwrap_or_default())
+        // What is merged after these is not guarded.
+        .layer(middleware::from_fn_with_state(permissions, access::guard))
+        .layer(middleware::from_fn(secure))
 }
 
 /// What the routes' own descriptions are put into.
@@ -248,7 +257,13 @@ async fn secure(request: Request, next: Next) -> Response {
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::CACHE_CONTROL, "no-cache"),
     ];
+    let tls = request.extensions().get::<access::Peer>().is_some_and(|peer| peer.tls);
     let mut response = next.run(request).await;
+    if tls {
+        // A year. A browser that was here once does not come unencrypted again.
+        let always = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(always);
+    }
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
