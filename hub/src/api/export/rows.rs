@@ -132,6 +132,8 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_a_sensor_is_called_it_is_one_field_and_no_formula(name in ".{0,12}|[=+@\", \r\n-]{0,6}") {
+            // It stands for a doubled quote below.
+            prop_assume!(!name.contains('\0'));
             let field = field(&name);
             let inner = match field.strip_prefix('"') {
                 Some(quoted) => quoted.strip_suffix('"').unwrap().replace("\"\"", "\0").replace('"', "BARE").replace('\0', "\""),

@@ -63,7 +63,8 @@ struct Method {
     /// `all`: every sample is there. `min-max-lttb`: of each stretch of the range the least and the greatest value and the
     /// one that Largest-Triangle-Three-Buckets chooses; `quality` is the worst of the stretch.
     name: &'static str,
-    /// `samples`, or the sums by `1m` or `1h`; of these the times of least and greatest values are not known to the sample.
+    /// `samples`, or the sums by `1m` or `1h`: of these the times of least and greatest values are not known to the sample,
+    /// and one that an end of the range lies in is there whole.
     made_of: &'static str,
     /// Samples that the points stand for.
     samples: u64,
