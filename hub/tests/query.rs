@@ -114,6 +114,11 @@ async fn a_range_is_open_at_the_end_that_is_not_told_and_pages_and_exports_give_
     for limit in [1, 7, 100] {
         assert_eq!(pages(at, limit).await, whole, "{limit} at a time");
     }
+    // Two seconds after a fix of 1 ms, and 60: 50 ppm more.
+    let first = get(at, &format!("/api/v1/history?{WHEEL}&to={}", time(2))).await;
+    assert_eq!(first["utc_uncertainty_s"].as_f64(), Some(0.0011));
+    let drawn = get(at, &format!("/api/v1/history?{WHEEL}&max-points=9&to={}", time(60))).await;
+    assert_eq!(drawn["utc_uncertainty_s"].as_f64(), Some(0.004));
     let after = get(at, &format!("/api/v1/history?{WHEEL}&from={}", time(60))).await;
     assert_eq!(after["points"].as_array().unwrap().len(), 11);
     assert!(after["from"].is_string() && after["to"].as_str().unwrap() > "2026-02");
@@ -127,14 +132,17 @@ async fn a_range_is_open_at_the_end_that_is_not_told_and_pages_and_exports_give_
     assert!((status, complete) == (200, true) && head.contains("text/csv"), "{head}");
     assert!(head.contains("content-disposition: attachment; filename=\"truck-7_start_"), "{head}");
     let mut lines = csv.split("\r\n");
-    assert_eq!(lines.next(), Some("time_utc,gateway,sensor,quantity,value,unit,uncertainty,quality,clock"));
+    assert_eq!(
+        lines.next(),
+        Some("time_utc,gateway,sensor,quantity,value,unit,uncertainty,quality,clock,utc_uncertainty_s")
+    );
     let rows: Vec<Vec<&str>> = lines.filter(|line| !line.is_empty()).map(|line| line.split(',').collect()).collect();
     let of_csv: Vec<(String, f64)> = rows.iter().map(|row| (row[0].into(), row[4].parse().unwrap())).collect();
     let of_pages: Vec<(String, f64)> =
         whole.iter().map(|p| (p["t"].as_str().unwrap().into(), p["value"].as_f64().unwrap())).collect();
     assert_eq!(of_csv, of_pages);
     assert_eq!(rows[0][1..6], ["truck-7", "front-wheel", "speed", "2", "m/s"]);
-    assert_eq!(rows[0][7..], ["good", "ntp"]);
+    assert_eq!(rows[0][7..], ["good", "ntp", "0.0011"], "a fix of 1 ms, and 50 ppm for the two seconds since");
 
     let (_, _, lines, complete) = download(at, "/api/v1/export?format=jsonl&gateway=truck-7&sensor=front-wheel").await;
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
