@@ -7,8 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use socketcan::{CanFdFrame, CanFdSocket, CanFrame, CanSocket, EmbeddedFrame, ExtendedId, Socket, StandardId};
-use speedwell::board::{BusState, CanFilter, CanPort, can::facts};
+use speedwell::{
+    board::{BusState, CanFilter, CanPort, can::facts},
+    clock::{Clock, SystemClock},
+};
 
 fn in_the_rig() -> bool {
     let there = std::env::var_os("RIG_GPIOSIM").is_some();
@@ -92,6 +96,53 @@ fn fd_frames_come_where_they_are_wanted_and_nowhere_else() {
     assert_eq!((fd.is_fd(), fd.data()), (true, &[7; 64][..]));
     assert_eq!(got(&mut both).map(|frame| (frame.is_fd(), frame.data().len())), Some((false, 8)));
     assert_eq!(got(&mut classic).map(|frame| frame.is_fd()), Some(false), "the FD frame did not come");
+}
+
+/// Sets real time on by so many ns.
+fn step_by(by_ns: i64) {
+    let now = clock_gettime(ClockId::Realtime);
+    let ns = now.tv_sec * 1_000_000_000 + now.tv_nsec as i64 + by_ns;
+    let (tv_sec, tv_nsec) = (ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000) as _);
+    clock_settime(ClockId::Realtime, Timespec { tv_sec, tv_nsec }).unwrap();
+}
+
+#[test]
+fn frames_that_wait_while_the_clock_is_stepped_keep_the_boot_time_they_came_at() {
+    if !in_the_rig() {
+        return;
+    }
+    let ms = 1_000_000;
+    for by in [500 * ms, -500 * ms, 50 * ms, -50 * ms, 3 * 86_400_000 * ms, -3_600_000 * ms] {
+        let mut port = CanPort::open("vcan0", &[CanFilter::standard(0x321, 0x7FF)]).unwrap();
+        let sender = CanSocket::open("vcan0").unwrap();
+        let send = |n: u8| {
+            let sent = SystemClock.now();
+            let frame = CanFrame::new(StandardId::new(0x321).unwrap(), &[n]).unwrap();
+            sender.write_frame(&frame).unwrap();
+            std::thread::sleep(Duration::from_millis(10));
+            sent
+        };
+        let take = |port: &mut CanPort| port.next(Duration::from_secs(2)).unwrap().expect("it was sent").t;
+        let mut sent = vec![send(0)];
+        let mut told = vec![take(&mut port)];
+        // Nobody reads for a fifth of a second, and the clock is stepped in the middle of it.
+        sent.extend((1..10).map(send));
+        step_by(by);
+        sent.extend((10..20).map(send));
+        told.extend((1..20).map(|_| take(&mut port)));
+        sent.push(send(20));
+        told.push(take(&mut port));
+        // Either side of a step that is shorter than nobody read may be possible.
+        let unclear = if by.abs() < 200 * ms { by.unsigned_abs() / 2 } else { 0 };
+        let off: Vec<i64> = sent.iter().zip(&told).map(|(sent, told)| told.0 as i64 - sent.0 as i64).collect();
+        println!(
+            "a step of {:+} ms: frames are {:?} ms off",
+            by / ms,
+            off.iter().map(|off| off / ms).collect::<Vec<_>>()
+        );
+        assert!(off.iter().all(|off| off.unsigned_abs() <= unclear + 5 * ms as u64), "{by}: {off:?}");
+        assert!(told.is_sorted(), "{told:?}");
+    }
 }
 
 /// Controllers the machine emulates: there only where it was started with them.

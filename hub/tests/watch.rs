@@ -87,6 +87,8 @@ async fn a_stored_value_is_shown_where_no_live_one_comes_and_history_gives_it_wi
                 &from=2026-01-01T00:00:02Z&to=2026-01-01T01:00:02.45%2B01:00";
     let history = http::get(at, path).await;
     assert_eq!((&history["unit"], &history["clock"]), (&"m/s".into(), &"ntp".into()));
+    let bound = history["utc_uncertainty_s"].as_f64().unwrap();
+    assert!((0.001..0.01).contains(&bound), "the rig's fix is bounded by 1 ms, and lies within minutes: {bound}");
     let points = history["points"].as_array().unwrap();
     assert_eq!((points.len(), points[4]["value"].as_f64()), (5, Some(2.004)));
     assert_eq!(points[4]["t"], "2026-01-01T00:00:02.4Z");

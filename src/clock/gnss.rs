@@ -4,14 +4,14 @@
 //! that has just been switched on may tell the time of its own battery-backed clock, or be off by leap seconds it has not
 //! heard of, and then jumps. What was believed before a jump holds until what came after it is believed in its turn.
 //!
-//! A sentence names the instant it is true for, but comes some 50 to 200 ms later, and nobody knows how much: that is the
-//! uncertainty. A synchronised kernel knows better and goes before.
+//! A sentence names the instant it is true for, but comes some 50 to 200 ms later, and nobody knows how much: the bound has
+//! room for more. A synchronised kernel knows better and goes before.
 
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
     BootNs,
-    utc::{AT_LEAST_EVERY, ClockSample, Fix, FixKeeper, KernelSync, TimeSource, Why},
+    utc::{CRYSTAL_PPB, ClockSample, Fix, FixKeeper, KernelSync, TimeSource, Why, grown},
 };
 
 /// 2026-01-01: no word is from before this was written. Move it on with a release.
@@ -27,8 +27,10 @@ const CONFIRMED_BY: usize = 3;
 const TOGETHER_NS: u64 = 500_000_000;
 /// Words of which the middle one counts: one that was held up does not move it.
 const WORDS: usize = 15;
-/// From the instant a sentence is true for to its first byte is so uncertain, one standard deviation.
-const DELAY_NS: u64 = 100_000_000;
+/// From the instant a sentence is true for to its first byte it is at most so long.
+const DELAY_NS: u64 = 300_000_000;
+/// The word of a receiver that fell silent holds for so long.
+const HOLDS: Duration = Duration::from_secs(3600);
 /// And the middle word moves by so much without that anybody's clock was stepped.
 const MIDDLE_NS: u64 = 50_000_000;
 
@@ -91,8 +93,9 @@ impl Receiver {
 
     /// UTC now by what is believed. A receiver that has long said nothing no longer vouches.
     fn sample(&self, now: BootNs) -> Option<ClockSample> {
-        let (offset, _) = self.believed.filter(|(_, at)| now.since(*at) < AT_LEAST_EVERY)?;
-        let sync = KernelSync { synchronised: true, max_error_ns: 0, estimated_error_ns: DELAY_NS };
+        let (offset, at) = self.believed.filter(|(_, at)| now.since(*at) < HOLDS)?;
+        let bound = DELAY_NS.saturating_add(grown(now.since(at), CRYSTAL_PPB));
+        let sync = KernelSync { synchronised: true, max_error_ns: bound, estimated_error_ns: bound, slewing_ns: 0 };
         Some(ClockSample { boot: now, utc_ns: offset.saturating_add_unsigned(now.0), bracket_ns: MIDDLE_NS, sync })
     }
 }
@@ -171,7 +174,7 @@ mod tests {
 
     /// What the kernel says at a second of the boot: a clock that nobody set, or one that is synchronised.
     fn kernel(second: u64, synchronised: bool) -> ClockSample {
-        let sync = KernelSync { synchronised, max_error_ns: 1_000_000, estimated_error_ns: 1_000_000 };
+        let sync = KernelSync { synchronised, max_error_ns: 1_000_000, estimated_error_ns: 1_000_000, slewing_ns: 0 };
         let utc_ns = if synchronised { NOW } else { 0 } + (second * S) as i64;
         ClockSample {
             boot: BootNs(second * S),
@@ -210,11 +213,11 @@ mod tests {
         let mut keeper = Timekeeper::new();
         let fixes = run(&mut keeper, 1..7300, false, |_| Some(0));
         assert_eq!(sources(&fixes)[..2], [(1, TimeSource::Untrusted), (4, TimeSource::Gnss)]);
-        assert_eq!(fixes.len(), 4, "and once an hour: {fixes:?}");
+        assert_eq!(fixes.len(), 14, "and every ten minutes: {fixes:?}");
         for (_, fix, _) in &fixes[1..] {
             let wrong = fix.utc_ns.abs_diff(NOW + fix.boot.0 as i64);
             assert!(wrong <= fix.uncertainty_ns && fix.rate_ppb == 0, "{fix:?}");
-            assert!((100_000_000..200_000_000).contains(&fix.uncertainty_ns), "{fix:?}");
+            assert!((300_000_000..500_000_000).contains(&fix.uncertainty_ns), "{fix:?}");
         }
     }
 
@@ -251,8 +254,8 @@ mod tests {
     fn a_receiver_that_fell_silent_vouches_for_an_hour_more_and_no_longer() {
         let mut keeper = Timekeeper::new();
         let fixes = run(&mut keeper, 1..7200, false, |second| (second < 1000).then_some(0));
-        let (second, source) = *sources(&fixes).last().expect("some");
-        assert_eq!(source, TimeSource::Untrusted);
+        let told = sources(&fixes);
+        let (second, _) = *told[1..].iter().find(|(_, source)| *source == TimeSource::Untrusted).expect("some");
         assert!((4590..4610).contains(&second), "{second}");
     }
 

@@ -13,6 +13,7 @@
 
 mod boot;
 mod gnss;
+mod stamps;
 mod steps;
 mod system;
 mod utc;
@@ -23,6 +24,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 pub use boot::{BootId, BootNumber, Memory, boot_number};
 pub use gnss::{Implausible, Timekeeper};
+pub use stamps::StampClock;
 pub use steps::Steps;
 pub use system::{Bracket, MonotonicOffset, SystemClock};
 pub use utc::{ClockSample, Fix, FixKeeper, KernelSync, TimeSource, Utc, UtcMap, Why};

@@ -7,12 +7,12 @@ use super::{BootNs, Clock, ClockSample, KernelSync};
 /// Reads of the offset of which the narrowest counts: an interrupt between two clock reads widens one, hardly five.
 const READS: usize = 5;
 
-/// Oldest a kernel stamp on a frame that was just received can be; older, or in the future, the clock was stepped
-/// between the stamp and now.
-const MAX_STAMP_AGE_NS: i64 = 1_000_000_000;
+/// And one narrower than this is as good as another.
+const NARROW_NS: u64 = 20_000;
 
-/// `STA_UNSYNC` of adjtimex(2): nobody disciplines the clock.
+/// `STA_UNSYNC` of adjtimex(2): nobody disciplines the clock. `STA_NANO`: the offset is in ns and not in us.
 const STA_UNSYNC: i32 = 0x40;
+const STA_NANO: i32 = 0x2000;
 
 /// The kernel's CLOCK_BOOTTIME.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,22 +56,31 @@ impl Bracket {
         Bracket { before, real_ns, after: SystemClock.now() }
     }
 
-    fn width_ns(&self) -> u64 {
+    /// The narrowest of a few reads, or the first that is narrow: a reader that is interrupted in between says little.
+    pub fn narrow() -> Bracket {
+        let mut narrowest = Bracket::read();
+        for _ in 1..READS {
+            if narrowest.width_ns() < NARROW_NS {
+                break;
+            }
+            narrowest = [narrowest, Bracket::read()].into_iter().min_by_key(Bracket::width_ns).unwrap_or(narrowest);
+        }
+        narrowest
+    }
+
+    /// How far apart boot time was read.
+    pub fn width_ns(&self) -> u64 {
         self.after.0.saturating_sub(self.before.0)
     }
 
-    fn middle(&self) -> BootNs {
+    /// Boot time when real time was read, to half the width.
+    pub fn middle(&self) -> BootNs {
         BootNs(self.before.0 + self.width_ns() / 2)
     }
 
-    /// Boot time of something the kernel stamped with real time a moment ago, as socketcan does:
-    /// `t = (b1 + b2)/2 - (R - r)`. `Err` with the best that can be said, the time of this bracket, when the stamp
-    /// lies in the future or more than a second back: the clock was stepped in between, and the stamp is worth nothing.
-    pub fn boot_of(&self, stamp_real_ns: i64) -> Result<BootNs, BootNs> {
-        match self.real_ns.checked_sub(stamp_real_ns) {
-            Some(age @ 0..=MAX_STAMP_AGE_NS) => Ok(BootNs(self.middle().0.saturating_sub(age as u64))),
-            _ => Err(self.before),
-        }
+    /// Real time less boot time, ns.
+    pub fn offset(&self) -> i64 {
+        self.real_ns.saturating_sub_unsigned(self.middle().0)
     }
 }
 
@@ -120,6 +129,8 @@ fn kernel_sync() -> KernelSync {
         max_error_ns: ns(timex.maxerror.into()),
         #[allow(clippy::useless_conversion)]
         estimated_error_ns: ns(timex.esterror.into()),
+        #[allow(clippy::useless_conversion)]
+        slewing_ns: i64::from(timex.offset).unsigned_abs() * if timex.status & STA_NANO == 0 { 1000 } else { 1 },
     }
 }
 
@@ -143,27 +154,5 @@ mod tests {
         let after = SystemClock.now();
         let slack = std::time::Duration::from_millis(1);
         assert!(stamp + slack >= before && stamp <= after + slack, "{before:?} {stamp:?} {after:?} {offset:?}");
-    }
-
-    #[test]
-    fn a_kernel_stamp_is_carried_over_by_its_age() {
-        let bracket =
-            Bracket { before: BootNs(5_000_000_000), real_ns: 1_700_000_000_000_000_000, after: BootNs(5_000_000_400) };
-        let age = |ns: i64| bracket.boot_of(bracket.real_ns - ns);
-        assert_eq!(age(0), Ok(BootNs(5_000_000_200)));
-        assert_eq!(age(2_000_000), Ok(BootNs(4_998_000_200)));
-        assert_eq!(age(1_000_000_000), Ok(BootNs(4_000_000_200)));
-    }
-
-    #[test]
-    fn a_stamp_from_before_a_step_falls_back_to_the_time_of_reading() {
-        let bracket =
-            Bracket { before: BootNs(5_000_000_000), real_ns: 1_700_000_000_000_000_000, after: BootNs(5_000_000_400) };
-        let three_days = 3 * 86_400 * 1_000_000_000;
-        for stamp in
-            [bracket.real_ns - three_days, bracket.real_ns + 3_600_000_000_000, bracket.real_ns + 1, i64::MIN, i64::MAX]
-        {
-            assert_eq!(bracket.boot_of(stamp), Err(bracket.before), "{stamp}");
-        }
     }
 }

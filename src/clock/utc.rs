@@ -2,9 +2,13 @@
 //!
 //! The offset between real time and boot time is sampled every 16 s (every second while nobody vouches for it). Most
 //! samples change nothing. A [`Fix`] is recorded when it is the first, when trust comes or goes, when the clock was
-//! stepped, when the mapping in force has drifted off, and once an hour so that whoever reads a part of the log finds
-//! one. On Linux a slewed clock takes boot time along, so that in practice only steps and trust make fixes; the rule for
-//! drift stands for mappings that come from elsewhere.
+//! stepped, when the mapping in force has drifted off, when the clock is worse than was said, and every ten minutes so that
+//! whoever reads a part of the log finds one near. On Linux a slewed clock takes boot time along, so that in practice only
+//! steps and trust make fixes; the rule for drift stands for mappings that come from elsewhere.
+//!
+//! What is said of a mapping's error is a bound, as good as the word of who vouches: what it states, what it is still
+//! slewing away, how the clocks were read, and 50 ppm of the distance from the fix, which an uncorrected crystal does not
+//! exceed.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,10 +18,10 @@ use super::BootNs;
 const STEP_NS: u64 = 5_000_000;
 /// The most the kernel slews, in 1e-9: 500 ppm.
 const MAX_SLEW_PPB: i64 = 500_000;
-/// The mapping in force may be this far off before a new one is recorded.
+/// The mapping in force may be this far off before a new one is recorded, or three times what the clocks were read apart.
 const DRIFT_NS: u64 = 1_000_000;
-/// A fix is recorded at least this often.
-pub(super) const AT_LEAST_EVERY: Duration = Duration::from_secs(3600);
+/// A fix is recorded at least this often: its bound has grown by 30 ms then.
+const AT_LEAST_EVERY: Duration = Duration::from_secs(600);
 /// Errors above this are nobody's word.
 const TRUST_BELOW_NS: u64 = 1_000_000_000;
 /// Trust, once given, is kept up to this: the kernel lets its error bound grow by 500 ppm between polls, which takes
@@ -28,9 +32,15 @@ const RATE_OVER: Duration = Duration::from_secs(300);
 /// Samples kept for it, and their least distance: together a little more than `RATE_OVER`.
 const RATE_SAMPLES: usize = 32;
 const RATE_SPACING: Duration = Duration::from_secs(10);
-/// What an uncorrected crystal may be off: how fast the uncertainty of an extrapolation grows, in 1e-9.
-const CRYSTAL_PPB: u64 = 50_000;
-/// Fixes an [`UtcMap`] holds: ten days of hourly ones.
+/// What an uncorrected crystal may be off: how fast the bound grows with the distance from a fix, in 1e-9.
+pub(super) const CRYSTAL_PPB: u64 = 50_000;
+/// What the kernel adds to its bound as time passes, 500 ppm, to a tick: a bound that changed otherwise was set anew.
+const KERNEL_PPB: u64 = 500_000;
+const KERNEL_TICK_NS: u64 = 1_000_000;
+/// Half of a slow round trip over a mobile network: what the time may be off by an answer that came a slower way than the
+/// question went. It stands for clients that state no error of their own: systemd-timesyncd sets both of the kernel's to 0.
+const UNSTATED_NS: u64 = 50_000_000;
+/// Fixes an [`UtcMap`] holds: more than a day and a half of them.
 const MAX_FIXES: usize = 240;
 
 /// What the kernel says of its UTC.
@@ -40,14 +50,16 @@ pub struct KernelSync {
     pub synchronised: bool,
     /// Bound on its error.
     pub max_error_ns: u64,
-    /// Estimate of its error.
+    /// Estimate of its error; 0 where whoever disciplines it states none.
     pub estimated_error_ns: u64,
+    /// What is known to be wrong with it and is still being slewed away.
+    pub slewing_ns: u64,
 }
 
 impl KernelSync {
     /// Nobody vouches.
     pub const NONE: KernelSync =
-        KernelSync { synchronised: false, max_error_ns: u64::MAX, estimated_error_ns: u64::MAX };
+        KernelSync { synchronised: false, max_error_ns: u64::MAX, estimated_error_ns: u64::MAX, slewing_ns: 0 };
 }
 
 /// One look at both clocks.
@@ -67,6 +79,24 @@ impl ClockSample {
     fn offset(&self) -> i64 {
         self.utc_ns.saturating_sub_unsigned(self.boot.0)
     }
+
+    /// Bound on the error of the clock as it stands.
+    fn bound(&self) -> u64 {
+        let KernelSync { max_error_ns, estimated_error_ns, slewing_ns, .. } = self.sync;
+        let stated = if estimated_error_ns == 0 { UNSTATED_NS } else { estimated_error_ns };
+        max_error_ns.max(stated).saturating_add(slewing_ns)
+    }
+
+    /// Whether nothing was said of the clock since an earlier sample, and its bound is only older.
+    fn only_older(&self, earlier: &ClockSample) -> bool {
+        let grown = earlier.sync.max_error_ns.saturating_add(grown(self.boot.since(earlier.boot), KERNEL_PPB));
+        grown.abs_diff(self.sync.max_error_ns) <= KERNEL_TICK_NS && self.sync.slewing_ns <= earlier.sync.slewing_ns
+    }
+}
+
+/// What `ppb` make of a time.
+pub(super) fn grown(over: Duration, ppb: u64) -> u64 {
+    (over.as_nanos() * u128::from(ppb) / 1_000_000_000).min(u128::from(u64::MAX)) as u64
 }
 
 /// Who vouches for a mapping.
@@ -87,7 +117,7 @@ pub struct Fix {
     pub boot: BootNs,
     /// UTC then, ns since 1970.
     pub utc_ns: i64,
-    /// One standard uncertainty of `utc_ns`, ns.
+    /// Bound on the error of `utc_ns`, ns; of other times see [`Fix::bound`].
     pub uncertainty_ns: u64,
     /// How much faster UTC runs than boot time, in 1e-9.
     pub rate_ppb: i32,
@@ -102,6 +132,12 @@ impl Fix {
         let utc = i128::from(self.utc_ns) + elapsed + elapsed * i128::from(self.rate_ppb) / 1_000_000_000;
         utc.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
+
+    /// Bound on the error of [`Fix::at`], ns.
+    pub fn bound(&self, t: BootNs) -> u64 {
+        let apart = self.boot.since(t).max(t.since(self.boot));
+        self.uncertainty_ns.saturating_add(grown(apart, CRYSTAL_PPB))
+    }
 }
 
 /// Why a fix was recorded.
@@ -115,8 +151,10 @@ pub enum Why {
     Trust,
     /// The mapping had drifted off.
     Drift,
-    /// An hour has passed.
-    Hourly,
+    /// The clock is worse than was said.
+    Worse,
+    /// Ten minutes have passed.
+    Regular,
 }
 
 /// Turns samples of the clock into the few fixes worth recording.
@@ -126,6 +164,8 @@ pub struct FixKeeper {
     vouches: TimeSource,
     in_force: Option<Fix>,
     previous: Option<ClockSample>,
+    /// Bound on the error of the clock.
+    bound: u64,
     /// Boot time and offset, since the last step.
     history: VecDeque<(BootNs, i64)>,
 }
@@ -144,7 +184,7 @@ impl FixKeeper {
 
     /// The same for samples that somebody else vouches for.
     pub(super) fn of(vouches: TimeSource) -> Self {
-        Self { vouches, in_force: None, previous: None, history: VecDeque::new() }
+        Self { vouches, in_force: None, previous: None, bound: 0, history: VecDeque::new() }
     }
 
     /// The newest fix.
@@ -170,13 +210,17 @@ impl FixKeeper {
             self.history.clear();
         }
         self.remember(&sample);
+        // The kernel lets its bound grow by the most that a crystal could be off.
+        let older = self.previous.filter(|previous| step.is_none() && sample.only_older(previous));
+        let aged = |from: ClockSample| self.bound.saturating_add(grown(sample.boot.since(from.boot), CRYSTAL_PPB));
+        self.bound = older.map_or(u64::MAX, aged).min(sample.bound());
         self.previous = Some(sample);
         let source = self.judge(&sample.sync);
         let why = self.why(&sample, source, step)?;
         let fix = Fix {
             boot: sample.boot,
             utc_ns: sample.utc_ns,
-            uncertainty_ns: uncertainty(&sample),
+            uncertainty_ns: self.bound.saturating_add(may_drift(&sample)),
             rate_ppb: self.rate(&sample),
             source,
         };
@@ -199,10 +243,13 @@ impl FixKeeper {
             return Some(Why::Trust);
         }
         let off = fix.at(sample.boot).abs_diff(sample.utc_ns);
-        if off > DRIFT_NS.max(sample.bracket_ns.saturating_mul(3)) {
+        if off > may_drift(sample) {
             return Some(Why::Drift);
         }
-        (sample.boot.since(fix.boot) >= AT_LEAST_EVERY).then_some(Why::Hourly)
+        if source != TimeSource::Untrusted && self.bound > fix.bound(sample.boot) {
+            return Some(Why::Worse);
+        }
+        (sample.boot.since(fix.boot) >= AT_LEAST_EVERY).then_some(Why::Regular)
     }
 
     fn remember(&mut self, sample: &ClockSample) {
@@ -228,6 +275,11 @@ impl FixKeeper {
     }
 }
 
+/// How far off the mapping in force may be before a new one is recorded.
+fn may_drift(sample: &ClockSample) -> u64 {
+    DRIFT_NS.max(sample.bracket_ns.saturating_mul(3))
+}
+
 /// The step between two samples: a change of the offset beyond what slewing and reading explain.
 fn step_between(before: &ClockSample, after: &ClockSample) -> Option<i64> {
     let by = after.offset().saturating_sub(before.offset());
@@ -237,19 +289,12 @@ fn step_between(before: &ClockSample, after: &ClockSample) -> Option<i64> {
     (by.unsigned_abs() > STEP_NS.saturating_add(slewed).saturating_add(reading)).then_some(by)
 }
 
-/// What the kernel vouches for (its bound as a uniform distribution, bound/sqrt(3), where that is the larger), how well
-/// the clocks were read, and what the mapping may be off before it is made anew.
-fn uncertainty(sample: &ClockSample) -> u64 {
-    let bound = (sample.sync.max_error_ns as f64 / 3f64.sqrt()) as u64;
-    sample.sync.estimated_error_ns.max(bound).saturating_add(sample.bracket_ns).saturating_add(DRIFT_NS)
-}
-
 /// A time as UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Utc {
     /// ns since 1970.
     pub ns: i64,
-    /// One standard uncertainty, ns.
+    /// Bound on its error, ns.
     pub uncertainty_ns: u64,
 }
 
@@ -257,6 +302,8 @@ pub struct Utc {
 #[derive(Debug, Default)]
 pub struct UtcMap {
     trusted: VecDeque<Fix>,
+    /// The oldest went: what was before those that are left is no longer known.
+    forgotten: bool,
 }
 
 impl UtcMap {
@@ -272,16 +319,19 @@ impl UtcMap {
         }
         if self.trusted.len() == MAX_FIXES {
             self.trusted.pop_front();
+            self.forgotten = true;
         }
         self.trusted.push_back(fix);
     }
 
-    /// UTC of `t`: by the newest fix not later than it, or backwards from the first one. `None` before there is any.
+    /// UTC of `t`: by the newest fix not later than it, or backwards from the first one of the boot. `None` before there is
+    /// any, and for what lies before the oldest that is still known.
     pub fn utc(&self, t: BootNs) -> Option<Utc> {
         let after = self.trusted.partition_point(|fix| fix.boot <= t);
+        if after == 0 && self.forgotten {
+            return None;
+        }
         let fix = self.trusted.get(after.saturating_sub(1))?;
-        let beyond = if fix.boot > t { fix.boot.since(t) } else { t.since(fix.boot).saturating_sub(AT_LEAST_EVERY) };
-        let grown = (beyond.as_nanos() * u128::from(CRYSTAL_PPB) / 1_000_000_000).min(u128::from(u64::MAX)) as u64;
-        Some(Utc { ns: fix.at(t), uncertainty_ns: fix.uncertainty_ns.saturating_add(grown) })
+        Some(Utc { ns: fix.at(t), uncertainty_ns: fix.bound(t) })
     }
 }

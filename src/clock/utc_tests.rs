@@ -18,7 +18,8 @@ struct Hand {
     fixes: Vec<(Fix, Why)>,
 }
 
-const NTP: KernelSync = KernelSync { synchronised: true, max_error_ns: 20_000_000, estimated_error_ns: 500_000 };
+const NTP: KernelSync =
+    KernelSync { synchronised: true, max_error_ns: 20_000_000, estimated_error_ns: 500_000, slewing_ns: 0 };
 
 impl Hand {
     fn new(sync: KernelSync) -> Hand {
@@ -64,13 +65,13 @@ impl Hand {
 }
 
 #[test]
-fn a_steady_clock_is_told_once_and_then_hourly() {
+fn a_steady_clock_is_told_once_and_then_every_ten_minutes() {
     let mut hand = Hand::new(NTP);
     assert_eq!(hand.whys(), [Why::First]);
-    hand.pass(Duration::from_secs(3500));
+    hand.pass(Duration::from_secs(590));
     assert_eq!(hand.whys(), []);
-    hand.pass(Duration::from_secs(7300));
-    assert_eq!(hand.whys(), [Why::Hourly, Why::Hourly]);
+    hand.pass(Duration::from_secs(900));
+    assert_eq!(hand.whys(), [Why::Regular, Why::Regular]);
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn what_was_measured_before_the_first_sync_gets_its_utc_from_it() {
 #[test]
 fn a_step_back_by_an_hour_ends_the_mapping_and_leaves_the_past_as_it_was() {
     let mut hand = Hand::new(NTP);
-    hand.pass(Duration::from_secs(600));
+    hand.pass(Duration::from_secs(300));
     let (before, utc_before) = (BootNs(hand.boot), hand.utc());
     hand.offset -= 3600 * SECOND as i64;
     hand.pass(Duration::from_secs(16));
@@ -122,9 +123,9 @@ fn the_fastest_slew_is_never_a_step_and_the_error_stays_within_the_uncertainty()
             assert!(utc.ns.abs_diff(hand.utc()) <= utc.uncertainty_ns, "{} {utc:?}", hand.utc());
         }
         let whys = hand.whys();
-        // One fix a look until the rate is known, then one because the hour is over.
+        // One fix a look until the rate is known, then one because ten minutes are over.
         assert!(whys.len() > 4 && whys.len() < 90, "{}", whys.len());
-        assert!(whys[1..].iter().all(|why| matches!(why, Why::Drift | Why::Hourly)), "{whys:?}");
+        assert!(whys[1..].iter().all(|why| matches!(why, Why::Drift | Why::Regular)), "{whys:?}");
         assert_eq!(hand.keeper.in_force().map(|fix| i64::from(fix.rate_ppb)), Some(slew_ppb));
     }
 }
@@ -138,7 +139,7 @@ fn trust_comes_below_a_second_of_error_and_goes_only_above_two() {
     hand.pass(Duration::from_secs(5));
     hand.sync = bound(1.5);
     hand.pass(Duration::from_secs(60));
-    assert_eq!(hand.whys(), [Why::First, Why::Trust]);
+    assert_eq!(hand.whys(), [Why::First, Why::Trust, Why::Worse]);
     hand.sync = bound(2.1);
     hand.pass(Duration::from_secs(60));
     assert_eq!(hand.whys(), [Why::Trust]);
@@ -149,9 +150,58 @@ fn trust_comes_below_a_second_of_error_and_goes_only_above_two() {
 
 #[test]
 fn a_clock_that_says_it_is_not_synchronised_is_never_used_however_small_its_error() {
-    let mut hand = Hand::new(KernelSync { synchronised: false, max_error_ns: 0, estimated_error_ns: 0 });
+    let mut hand = Hand::new(KernelSync { synchronised: false, max_error_ns: 0, estimated_error_ns: 0, slewing_ns: 0 });
     hand.pass(Duration::from_secs(100));
     assert_eq!(hand.map.utc(BootNs(hand.boot)), None);
+}
+
+#[test]
+fn a_bound_that_grows_only_because_nobody_asked_the_time_grows_as_a_crystal_may_err_and_no_faster() {
+    let mut hand = Hand::new(NTP);
+    for polls in 0..4 {
+        for _ in 0..64 {
+            hand.pass(Duration::from_secs(16));
+            // As the kernel has it: half a millisecond a second.
+            hand.sync.max_error_ns += 8_000_000;
+            let told = hand.map.utc(BootNs(hand.boot)).unwrap().uncertainty_ns;
+            assert!((21_000_000..21_000_000 + 85_000_000).contains(&told), "{polls}: {told}");
+        }
+        hand.sync = NTP;
+    }
+    assert!(hand.whys()[1..].iter().all(|why| *why == Why::Regular));
+    // An answer of a bad network is another matter.
+    hand.sync.max_error_ns = 400_000_000;
+    hand.pass(Duration::from_secs(16));
+    assert_eq!(hand.whys(), [Why::Worse]);
+    assert!(hand.map.utc(BootNs(hand.boot)).unwrap().uncertainty_ns >= 400_000_000);
+}
+
+#[test]
+fn a_client_that_states_no_error_is_not_taken_for_one_that_makes_none_and_what_is_slewed_away_counts() {
+    let timesyncd = KernelSync { synchronised: true, max_error_ns: 0, estimated_error_ns: 0, slewing_ns: 300_000_000 };
+    let mut hand = Hand::new(timesyncd);
+    let told = hand.map.utc(BootNs(hand.boot)).unwrap().uncertainty_ns;
+    assert!((350_000_000..352_000_000).contains(&told), "{told}");
+    hand.sync.slewing_ns = 0;
+    hand.pass(Duration::from_secs(700));
+    let told = hand.map.utc(BootNs(hand.boot)).unwrap().uncertainty_ns;
+    assert!((50_000_000..60_000_000).contains(&told), "{told}");
+}
+
+#[test]
+fn what_lies_before_the_oldest_fix_still_known_has_no_utc_when_there_were_others() {
+    let mut map = UtcMap::new();
+    let fix = |n: u64| Fix {
+        boot: BootNs(n * SECOND),
+        utc_ns: EPOCH,
+        uncertainty_ns: 0,
+        rate_ppb: 0,
+        source: TimeSource::Ntp,
+    };
+    (1..=240).for_each(|n| map.push(fix(n)));
+    assert!(map.utc(BootNs(0)).is_some());
+    map.push(fix(241));
+    assert_eq!((map.utc(BootNs(SECOND)), map.utc(BootNs(2 * SECOND)).is_some()), (None, true));
 }
 
 #[test]
@@ -160,7 +210,8 @@ fn any_numbers_do_no_harm() {
     let mut map = UtcMap::new();
     for boot in [0, 1, u64::MAX / 2, u64::MAX] {
         for utc_ns in [i64::MIN, -1, 0, i64::MAX] {
-            let sync = KernelSync { synchronised: true, max_error_ns: 1, estimated_error_ns: u64::MAX };
+            let sync =
+                KernelSync { synchronised: true, max_error_ns: 1, estimated_error_ns: u64::MAX, slewing_ns: u64::MAX };
             let sample = ClockSample { boot: BootNs(boot), utc_ns, bracket_ns: u64::MAX, sync };
             if let Some((fix, _)) = keeper.take(sample) {
                 map.push(fix);

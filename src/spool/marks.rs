@@ -186,3 +186,29 @@ fn read_slot(file: &File, slot: u64) -> Option<Marks> {
     let left = if rest.is_empty() { None } else { Some(postcard::from_bytes(rest).ok()?) };
     Some(Marks { later, left, ..marks })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_whose_sync_failed_is_not_trusted_and_the_one_on_disk_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut page, _) = MarksFile::open(dir.path()).unwrap();
+        page.marks.confirmed = 7;
+        page.save().unwrap();
+        for confirmed in 8..12 {
+            page.marks.confirmed = confirmed;
+            // It takes every byte and syncs none.
+            let unsound = OpenOptions::new().write(true).open("/dev/null").unwrap();
+            let sound = std::mem::replace(&mut page.file, unsound);
+            assert!(page.save().is_err());
+            page.file = sound;
+            page.note().unwrap();
+            let on_disk = (0..2).filter_map(|slot| read_slot(&page.file, slot)).any(|marks| marks.confirmed == 7);
+            assert!(on_disk, "the page that is on disk was written over before another was");
+        }
+        page.save().unwrap();
+        assert_eq!(MarksFile::look(dir.path()).unwrap().0.confirmed, 11);
+    }
+}

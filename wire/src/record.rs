@@ -235,7 +235,8 @@ pub struct ClockFix {
     pub boot_ns: u64,
     /// UTC at that instant, ns since 1970.
     pub utc_ns: i64,
-    /// One standard uncertainty of `utc_ns`, ns.
+    /// Bound on the error of `utc_ns`, ns, as good as the word of who vouches. Of other times it is larger by 50 ppm of the
+    /// distance, which an uncorrected crystal does not exceed.
     pub uncertainty_ns: u64,
     /// How much faster UTC runs than boot time, in 1e-9.
     pub rate_ppb: i32,

@@ -219,7 +219,7 @@ struct Tally {
 fn report(plan: &[Round], outcomes: &[Option<Result<Outcome, String>>], took: Duration, folder: &Path) -> bool {
     let mut tallies: BTreeMap<Kind, Tally> = BTreeMap::new();
     let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
-    let (mut worst_cut_ms, mut latest_ms, mut slowest) = (i64::MIN, 0, Duration::ZERO);
+    let (mut worst_cut_ms, mut latest_ms, mut widest_ms, mut slowest) = (i64::MIN, 0, 0, Duration::ZERO);
     let mut troubles = Vec::new();
     for (round, outcome) in plan.iter().zip(outcomes) {
         let outcome = match outcome {
@@ -254,6 +254,7 @@ fn report(plan: &[Round], outcomes: &[Option<Result<Outcome, String>>], took: Du
         Wrong::ALL.iter().for_each(|how| *sums.entry(how.words()).or_default() += judgement.times(*how));
         worst_cut_ms = worst_cut_ms.max(judgement.worst_cut_ns.map_or(i64::MIN, |ns| ns / 1_000_000));
         latest_ms = latest_ms.max(judgement.latest_ns / 1_000_000);
+        widest_ms = widest_ms.max(judgement.widest_bound_ns / 1_000_000);
         slowest = slowest.max(outcome.drained);
         for (how, (times, told)) in &judgement.wrong {
             let first = told.join("\n      ");
@@ -295,7 +296,7 @@ fn report(plan: &[Round], outcomes: &[Option<Result<Outcome, String>>], took: Du
         sum("declared")
     );
     println!(
-        "{} stored while nobody vouched for the clock, and marked so; stamps at most {latest_ms} ms late; {} starts by the service manager; the slowest drained in {} s.",
+        "{} stored while nobody vouched for the clock, and marked so; the widest bound stated on a UTC is {widest_ms} ms; stamps at most {latest_ms} ms late; {} starts by the service manager; the slowest drained in {} s.",
         sum("untrusted"),
         sum("restarts"),
         slowest.as_secs()

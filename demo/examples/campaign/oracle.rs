@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use speedwell_hub::store::ClockMap;
-use speedwell_wire::{ClockSource, Quantity};
+use speedwell_wire::Quantity;
 
 use crate::{
     database::{Contents, Hole, Stored},
@@ -28,8 +28,6 @@ pub(crate) const COMMIT_SLACK_NS: i64 = 500 * MS;
 const EARLY_NS: i64 = 300 * MS;
 /// And at most this much late, when the agent was held up.
 const LATE_NS: i64 = 2_000 * MS;
-/// How far a vouched-for clock may be off besides: what the campaign's own says of itself.
-const CLOCK_NS: i64 = 50 * MS;
 /// Violations that are told of each kind; the rest is counted.
 const TOLD: usize = 5;
 
@@ -104,6 +102,8 @@ pub(crate) struct Judgement {
     pub(crate) untrusted: usize,
     /// Furthest that a stamp was behind, ns: what the machine held the agent up.
     pub(crate) latest_ns: i64,
+    /// Largest bound that was stated on the error of a sample's UTC, ns; each was held.
+    pub(crate) widest_bound_ns: u64,
 }
 
 impl Judgement {
@@ -200,11 +200,13 @@ fn place_in_time(
         });
         return;
     }
-    match map.and_then(|map| map.utc(stored.t_ns)) {
-        Some((utc, source)) if source != ClockSource::Untrusted => {
-            // The stamp was judged above: what is left is the clock.
+    match map.and_then(|map| Some((map.utc(stored.t_ns)?, map.uncertainty(stored.t_ns)?))) {
+        Some(((utc, source), bound)) => {
+            // The stamp was judged above: what is left is the clock, which is as good as it says, and here no worse than
+            // what the machine's own says.
             let off = (utc - said.utc_ns) - (t - from);
-            if off.abs() > CLOCK_NS {
+            judgement.widest_bound_ns = judgement.widest_bound_ns.max(bound);
+            if off.unsigned_abs() > bound {
                 judgement.wrong(Wrong::Misdated, || {
                     let words = format!("sample {} of {}, {}", said.index, stored.sensor, place(stored));
                     format!("{words}: its UTC by {source:?} is {:.3} s off", off as f64 / 1e9)
@@ -278,6 +280,8 @@ fn look_at_declarations(truth: &Truth, contents: &Contents, judgement: &mut Judg
 
 #[cfg(test)]
 mod tests {
+    use speedwell_wire::ClockSource;
+
     use speedwell_wire::ClockFix;
 
     use super::*;

@@ -8,6 +8,9 @@ use speedwell_wire::{ClockFix, ClockSource};
 
 use super::rows::MAX_FIXES;
 
+/// What an uncorrected crystal may be off, in 1e-9: how fast the bound of a fix grows with the distance from it.
+const CRYSTAL_PPB: u64 = 50_000;
+
 /// The clock fixes of one boot, in order of boot time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClockMap(Vec<ClockFix>);
@@ -89,6 +92,12 @@ impl ClockMap {
         Some((to_utc(fix, t_ns), fix.source))
     }
 
+    /// Bound on the error of [`ClockMap::utc`], ns, as good as the word of who vouches; `None` where nobody does.
+    pub fn uncertainty(&self, t_ns: u64) -> Option<u64> {
+        let fix = self.fix(t_ns)?;
+        bound(fix, to_utc(fix, t_ns))
+    }
+
     /// The stretches that a range of UTC falls into, cut to it, in order of boot time.
     pub fn stretches(&self, from_ns: i64, to_ns: i64) -> Vec<Stretch> {
         let whole = self.0.iter().enumerate().map(|(i, fix)| Stretch {
@@ -110,6 +119,12 @@ pub fn to_utc(fix: &ClockFix, t_ns: u64) -> i64 {
     let since = i128::from(t_ns) - i128::from(fix.boot_ns);
     let utc = i128::from(fix.utc_ns) + since + since * i128::from(fix.rate_ppb) / 1_000_000_000;
     utc.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+}
+
+/// Bound on the error of a time that a fix places, ns; `None` where nobody vouches for it.
+pub fn bound(fix: &ClockFix, utc_ns: i64) -> Option<u64> {
+    let grown = u128::from(utc_ns.abs_diff(fix.utc_ns)) * u128::from(CRYSTAL_PPB) / 1_000_000_000;
+    (fix.source != ClockSource::Untrusted).then(|| fix.uncertainty_ns.saturating_add(grown as u64))
 }
 
 /// The inverse, widened by `slack` ns for the rounding of the two divisions; a query checks each sample's UTC anyway.
@@ -150,6 +165,20 @@ mod tests {
         assert_eq!(map.utc(400), Some((49_400, ClockSource::Ntp)));
         assert_eq!(map.stretches(49_000, 49_500).len(), 1);
         assert_eq!(ClockMap::new(vec![early]).utc(400), Some((405, ClockSource::Untrusted)));
+    }
+
+    #[test]
+    fn the_bound_grows_with_the_distance_either_way_and_nobody_bounds_what_nobody_vouches_for() {
+        let hour = 3_600_000_000_000;
+        let told = ClockFix { uncertainty_ns: 1_000_000, ..fix(2 * hour, 0, 0) };
+        let map = ClockMap::new(vec![told]);
+        assert_eq!(map.uncertainty(2 * hour), Some(1_000_000));
+        assert_eq!(map.uncertainty(hour), Some(181_000_000));
+        assert_eq!(map.uncertainty(3 * hour), Some(181_000_000));
+        let nobody = ClockFix { source: ClockSource::Untrusted, ..told };
+        assert_eq!(ClockMap::new(vec![nobody]).uncertainty(0), None);
+        let far = ClockFix { uncertainty_ns: u64::MAX, utc_ns: i64::MIN, ..told };
+        assert_eq!(ClockMap::new(vec![far]).uncertainty(u64::MAX), Some(u64::MAX));
     }
 
     #[test]

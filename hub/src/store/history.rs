@@ -12,6 +12,7 @@ pub(super) fn history(rows: &mut impl Rows, query: &HistoryQuery) -> Result<Hist
     let found = samples(rows, &SamplesQuery { gateway, sensors, quantities, from_ns, to_ns, skip: 0, limit })?;
     Ok(History {
         clock: found.clock(),
+        utc_uncertainty_ns: found.utc_uncertainty_ns(),
         points: found.samples.into_iter().map(|sample| sample.point).collect(),
         truncated: found.next.is_some(),
         next_ns: found.next.map(|(at, _)| at),

@@ -406,6 +406,9 @@ pub struct History {
     /// Who vouches for the times; the least trusted of them. The giver of readings that came one by one told their times
     /// himself, and is not counted.
     pub clock: Option<ClockSource>,
+    /// Bound on the error of any of these times, ns, as good as the word of who vouches; absent where nobody does, and for
+    /// readings that came one by one.
+    pub utc_uncertainty_ns: Option<u64>,
     /// Boots that may lie in the range, in order: nobody ever vouched for their time.
     pub undated: Vec<Undated>,
 }

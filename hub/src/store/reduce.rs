@@ -13,6 +13,7 @@ use speedwell_wire::{ClockSource, GatewayId, Quality, Quantity};
 
 use super::{
     Point, StoreError, Undated,
+    clock::{bound, to_utc},
     rollup::{Bucket, Level, MAX_BRIDGE_NS, MAX_BUCKETS, RollupQuery, rank, rollup},
     rows::Lists,
     samples::{SamplesQuery, samples},
@@ -77,6 +78,8 @@ pub struct Drawing {
     pub next_ns: Option<i64>,
     /// Who vouches for the times; the least trusted of them.
     pub clock: Option<ClockSource>,
+    /// Bound on the error of any of the times, ns, as good as the word of who vouches.
+    pub utc_uncertainty_ns: Option<u64>,
     /// Boots that may lie in the range, in order: nobody ever vouched for their time.
     pub undated: Vec<Undated>,
 }
@@ -146,6 +149,7 @@ pub(super) struct Source {
     /// First and last time that anything may have, within what was asked for.
     pub(super) extent: Option<(i64, i64)>,
     pub(super) clock: Option<ClockSource>,
+    pub(super) utc_uncertainty_ns: Option<u64>,
     pub(super) undated: Vec<Undated>,
 }
 
@@ -156,7 +160,7 @@ pub(super) fn choose(rows: &mut impl Lists, query: &DrawQuery) -> Result<Source,
     let records: i64 = stretches.iter().map(records_of).fold(0, i64::saturating_add);
     let ends = |(begins, part, stretch): &Lies| {
         let last = stretch.to.min(part.t_max.max(0) as u64);
-        (*begins, super::clock::to_utc(&stretch.fix, last))
+        (*begins, to_utc(&stretch.fix, last))
     };
     let mut extents: Vec<(i64, i64)> = stretches.iter().map(ends).collect();
     let series = rows.series(gateway)?.into_iter().find(|s| s.sensor == *sensor && s.quantity == *quantity);
@@ -182,7 +186,14 @@ pub(super) fn choose(rows: &mut impl Lists, query: &DrawQuery) -> Result<Source,
     let untrusted = stretches.iter().any(|(.., stretch)| stretch.fix.source == ClockSource::Untrusted);
     let last = stretches.last().map(|(.., stretch)| stretch.fix.source);
     let clock = if untrusted { Some(ClockSource::Untrusted) } else { last };
-    Ok(Source { made, extent, clock, undated })
+    // It grows with the distance from the fix, so an end of a stretch has the most of it.
+    let worst = stretches.iter().flat_map(|lies| {
+        let (_, _, stretch) = lies;
+        let (first, last) = ends(lies);
+        [first, last].map(|utc_ns| bound(&stretch.fix, utc_ns))
+    });
+    let utc_uncertainty_ns = if untrusted { None } else { worst.flatten().max() };
+    Ok(Source { made, extent, clock, utc_uncertainty_ns, undated })
 }
 
 /// About how many records a stretch has: as much of its part's as of its part's time.
@@ -227,11 +238,19 @@ pub(super) fn each_span(
 }
 
 pub(super) fn draw(rows: &mut impl Lists, query: &DrawQuery) -> Result<Drawing, StoreError> {
-    let Source { made, extent, clock, undated } = choose(rows, query)?;
+    let Source { made, extent, clock, utc_uncertainty_ns, undated } = choose(rows, query)?;
     let mut pen = Pen::new(query.points.clamp(BINS, MAX_DRAWN), extent.unwrap_or((query.from_ns, query.to_ns)));
     let next_ns = each_span(rows, query, made, |span| pen.take(&span))?;
     let drawn = pen.finish();
-    Ok(Drawing { whole: drawn.whole && made == Made::Samples, made, next_ns, clock, undated, ..drawn })
+    Ok(Drawing {
+        whole: drawn.whole && made == Made::Samples,
+        made,
+        next_ns,
+        clock,
+        utc_uncertainty_ns,
+        undated,
+        ..drawn
+    })
 }
 
 /// Takes spans in order of time; keeps a bounded number of points.

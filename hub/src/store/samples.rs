@@ -11,7 +11,7 @@ use speedwell_wire::{Channel, ClockSource, GatewayId, Quantity};
 
 use super::{
     MAX_CHUNKS, MAX_POINTS, Point, StoreError, Undated,
-    clock::{Stretch, to_utc},
+    clock::{Stretch, bound, to_utc},
     rollup::rank,
     rows::{ChunkRow, Part, Rows},
     scan::{Manifests, Name, Pages, each_column, stretches},
@@ -66,6 +66,12 @@ impl Samples {
             false => self.samples.iter().rev().find_map(|sample| sample.source),
         }
     }
+
+    /// Bound on the error of any of the times, ns; none where nobody vouches for one, and of those that came one by one.
+    pub fn utc_uncertainty_ns(&self) -> Option<u64> {
+        let trusted = self.clock() != Some(ClockSource::Untrusted);
+        self.samples.iter().filter(|_| trusted).filter_map(|sample| sample.utc_uncertainty_ns).max()
+    }
 }
 
 /// A sample of a channel.
@@ -77,6 +83,8 @@ pub struct Sample {
     pub point: Point,
     /// Who vouches for the time, unless it was told with the sample.
     pub source: Option<ClockSource>,
+    /// Bound on the error of the time, ns, as good as the word of who vouches.
+    pub utc_uncertainty_ns: Option<u64>,
 }
 
 /// A question being answered. Boots and logs may overlap in UTC, so the earliest of all are kept as they are met.
@@ -127,7 +135,12 @@ impl Reading<'_> {
             let to_ns = self.next.map_or(self.query.to_ns, |next| next.min(self.query.to_ns));
             let points = rows.readings(series.id, (self.query.from_ns, to_ns), self.most + 1)?;
             let channel = self.place((series.sensor, series.quantity));
-            self.samples.extend(points.into_iter().map(|point| Sample { channel, point, source: None }));
+            self.samples.extend(points.into_iter().map(|point| Sample {
+                channel,
+                point,
+                source: None,
+                utc_uncertainty_ns: None,
+            }));
             self.prune();
         }
         Ok(())
@@ -176,7 +189,10 @@ impl Reading<'_> {
                     new
                 }
             };
-            self.samples.extend(found.map(|point| Sample { channel, point, source }));
+            self.samples.extend(found.map(|point| {
+                let utc_uncertainty_ns = bound(&stretch.fix, point.utc_ns);
+                Sample { channel, point, source, utc_uncertainty_ns }
+            }));
         })
     }
 

@@ -110,14 +110,14 @@ struct Log {
 }
 
 impl Log {
-    /// The part that holds this record or is the last before it.
-    fn before(&self, seq: i64) -> Option<&Part> {
-        self.parts[..self.parts.partition_point(|part| part.seqs.0 < seq)].last()
+    /// The parts that begin before this record, the nearest first.
+    fn before(&self, seq: i64) -> impl Iterator<Item = &Part> {
+        self.parts[..self.parts.partition_point(|part| part.seqs.0 < seq)].iter().rev()
     }
 
-    /// The part that holds this record or is the first after it.
-    fn after(&self, seq: i64) -> Option<&Part> {
-        self.parts.get(self.parts.partition_point(|part| part.seqs.1 <= seq))
+    /// The parts that end after this record, the nearest first.
+    fn after(&self, seq: i64) -> impl Iterator<Item = &Part> {
+        self.parts[self.parts.partition_point(|part| part.seqs.1 <= seq)..].iter()
     }
 }
 
@@ -182,7 +182,9 @@ impl Logs {
         (first, last): Seqs,
     ) -> Result<(Option<i64>, Option<i64>), StoreError> {
         let (mut before, mut after) = (None, None);
-        if let Some(part) = log.before(first) {
+        let dated = |part: &&Part| self.clock(part.log, part.boot).is_some_and(ClockMap::is_trusted);
+        let nearest = (log.before(first).find(dated), log.after(last).find(dated));
+        if let Some(part) = nearest.0 {
             let mut t_ns = part.t_max;
             if part.seqs.1 > last && self.searches > 0 {
                 self.searches -= 1;
@@ -190,7 +192,7 @@ impl Logs {
             }
             before = self.utc(log.id, part.boot, t_ns.max(0) as u64);
         }
-        if let Some(part) = log.after(last) {
+        if let Some(part) = nearest.1 {
             let mut t_ns = part.t_min;
             if part.seqs.0 < first && self.searches > 0 {
                 self.searches -= 1;

@@ -17,7 +17,7 @@ use super::{
     link, verify_interface,
 };
 use crate::{
-    clock::{BootNs, Bracket, Clock, SystemClock},
+    clock::{BootNs, Bracket, Clock, StampClock, SystemClock},
     sensor::{Frame, TimedFrame, frame::id_of},
 };
 
@@ -50,6 +50,8 @@ pub struct RealCan {
     dropped: u64,
     /// The kernel's drop counter as it came last; it wraps.
     kernel_drops: u32,
+    /// The kernel stamps with real time.
+    stamps: StampClock,
     bus: Bus,
     asked: BootNs,
     /// The error frame that came last, until somebody takes it.
@@ -67,7 +69,9 @@ impl RealCan {
         let facts = link::facts(name).unwrap_or_default();
         let now = SystemClock.now();
         let bus = Bus::new(facts, now);
-        let port = Self { socket, name: name.into(), dropped: 0, kernel_drops: 0, bus, asked: now, error: None };
+        let stamps = StampClock::new(Bracket::narrow());
+        let port =
+            Self { socket, name: name.into(), dropped: 0, kernel_drops: 0, stamps, bus, asked: now, error: None };
         port.prepare(filters).map_err(|cause| told(name, "setting up the socket", cause))?;
         Ok(port)
     }
@@ -94,19 +98,28 @@ impl RealCan {
         self.error = None;
         self.look_after_bus();
         let fd = self.socket.as_raw_fd();
-        let received =
-            match wait_for(fd, libc::POLLIN, timeout).and_then(|ready| if ready { receive(fd) } else { Ok(None) }) {
-                Ok(Some(received)) => received,
-                Ok(None) => return Ok(None),
-                Err(cause) => return Err(told(&self.name, "reading", cause)),
-            };
+        let mut waited = false;
+        let received = match receive(fd) {
+            Ok(None) => {
+                waited = true;
+                wait_for(fd, libc::POLLIN, timeout).and_then(|ready| if ready { receive(fd) } else { Ok(None) })
+            }
+            received => received,
+        };
+        let received = match received {
+            Ok(Some(received)) => received,
+            Ok(None) => {
+                self.stamps.look(Bracket::narrow());
+                return Ok(None);
+            }
+            Err(cause) => return Err(told(&self.name, "reading", cause)),
+        };
         if let Some(drops) = received.drops {
             self.dropped += u64::from(drops.wrapping_sub(self.kernel_drops));
             self.kernel_drops = drops;
         }
         let t = match received.stamp_ns {
-            // Where the clock was stepped in between, the time of reading is the best there is.
-            Some(stamp_ns) => Bracket::read().boot_of(stamp_ns).unwrap_or_else(|read| read),
+            Some(stamp_ns) => self.stamps.boot_of(Bracket::narrow(), stamp_ns, waited),
             None => SystemClock.now(),
         };
         if received.frame.can_id & libc::CAN_ERR_FLAG != 0 {

@@ -26,7 +26,7 @@ impl<W: Write> Writer<W> {
         let utc = match fix {
             Some(fix) if fix.source != TimeSource::Untrusted => {
                 let offset = i128::from(fix.utc_ns) - i128::from(fix.boot.0);
-                format!("# UTC = time + {offset} ns, standard uncertainty {} ns at the beginning", fix.uncertainty_ns)
+                format!("# UTC = time + {offset} ns, off by at most {} ns at the beginning", fix.uncertainty_ns)
             }
             _ => "# UTC is not known: the clock was not synchronised".to_owned(),
         };
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(
             head(Some(&fix(TimeSource::Ntp))),
             "# pin GPIO17, recorded by speedwell; times are ns since the machine was booted\n\
-             # UTC = time + 4000 ns, standard uncertainty 40 ns at the beginning\n"
+             # UTC = time + 4000 ns, off by at most 40 ns at the beginning\n"
         );
         let unknown = "# UTC is not known: the clock was not synchronised\n";
         assert!(head(Some(&fix(TimeSource::Untrusted))).ends_with(unknown));

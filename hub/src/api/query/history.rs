@@ -27,6 +27,9 @@ struct History {
     /// Who vouches for the times; the least trusted of them.
     #[schema(value_type = Option<String>)]
     clock: Option<ClockSource>,
+    /// Bound on the error of any of the times, s, as good as the word of who vouches; null where nobody does, and for
+    /// readings that came one by one.
+    utc_uncertainty_s: Option<f64>,
     /// Boots that may lie in the range and for whose time nobody ever vouched.
     undated: Vec<Boot>,
     /// There may be more in the range.
@@ -63,7 +66,8 @@ struct Method {
     /// `all`: every sample is there. `min-max-lttb`: of each stretch of the range the least and the greatest value and the
     /// one that Largest-Triangle-Three-Buckets chooses; `quality` is the worst of the stretch.
     name: &'static str,
-    /// `samples`, or the sums by `1m` or `1h`; of these the times of least and greatest values are not known to the sample.
+    /// `samples`, or the sums by `1m` or `1h`: of these the times of least and greatest values are not known to the sample,
+    /// and one that an end of the range lies in is there whole.
     made_of: &'static str,
     /// Samples that the points stand for.
     samples: u64,
@@ -109,11 +113,12 @@ pub(in super::super) async fn history(State(context): State<Context>, asked: Ask
         let skip = skip.unwrap_or_default();
         let found = reader.samples(&SamplesQuery { gateway, sensors, quantities, from_ns, to_ns, skip, limit })?;
         let (clock, next) = (found.clock(), found.next);
+        let utc_uncertainty_s = found.utc_uncertainty_ns().map(seconds);
         let points = found.samples.iter().map(|sample| value(&sample.point, Some(sample.point.quality))).collect();
         let undated = found.undated.into_iter().map(Boot::from).collect();
         let new = empty(channel, range);
         let (next, skip) = next.map_or((None, 0), |(at, skip)| (Some(Utc(at)), skip));
-        Ok(History { clock, undated, truncated: next.is_some(), next, skip, points, ..new })
+        Ok(History { clock, utc_uncertainty_s, undated, truncated: next.is_some(), next, skip, points, ..new })
     })
     .await
 }
@@ -127,6 +132,7 @@ fn empty((gateway, sensor, quantity): (GatewayId, String, Quantity), range: Rang
         from: range.from(),
         to: range.to(),
         clock: None,
+        utc_uncertainty_s: None,
         undated: Vec::new(),
         truncated: false,
         next: None,
@@ -158,6 +164,7 @@ fn drawn(channel: (GatewayId, String, Quantity), range: Range, drawing: Drawing)
     };
     History {
         clock: drawing.clock,
+        utc_uncertainty_s: drawing.utc_uncertainty_ns.map(seconds),
         truncated: drawing.next_ns.is_some(),
         next: drawing.next_ns.map(Utc),
         method: Some(method),
@@ -165,6 +172,10 @@ fn drawn(channel: (GatewayId, String, Quantity), range: Range, drawing: Drawing)
         undated: drawing.undated.into_iter().map(Boot::from).collect(),
         ..empty(channel, range)
     }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
 }
 
 /// The word for what an answer is made of.
