@@ -1,5 +1,6 @@
 // The page: one section a gateway, one card a channel.
 
+import "/assets/login.js";
 import { Card, PLOTTED } from "/assets/card.js";
 import { follow } from "/assets/feed.js";
 import { CONNECTION, COUNTS, ago } from "/assets/words.js";

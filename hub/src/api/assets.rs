@@ -7,10 +7,11 @@ use axum::{
 };
 
 /// Name, type, content.
-const ASSETS: [(&str, &str, &str); 9] = [
+const ASSETS: [(&str, &str, &str); 10] = [
     ("index.html", HTML, include_str!("../../assets/index.html")),
     ("page.css", CSS, include_str!("../../assets/page.css")),
     ("page.js", JS, include_str!("../../assets/page.js")),
+    ("login.js", JS, include_str!("../../assets/login.js")),
     ("feed.js", JS, include_str!("../../assets/feed.js")),
     ("card.js", JS, include_str!("../../assets/card.js")),
     ("words.js", JS, include_str!("../../assets/words.js")),
