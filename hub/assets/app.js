@@ -1,7 +1,7 @@
 // Every page begins here: the header, who is logged in, and the page that the address names.
 
 import { choices } from "/assets/prefs.js";
-import { showWho } from "/assets/session.js";
+import { byAddress, showWho } from "/assets/session.js";
 
 const PAGES = [
   [/^\/$/, "fleet"],
@@ -16,6 +16,7 @@ document.body.dataset.page = name ?? "none";
 document.querySelector(`nav [data-page="${name}"]`)?.setAttribute("aria-current", "page");
 
 if (name) {
+  await byAddress();
   if (name !== "login") showWho();
   const page = await import(`/assets/${name}.js`);
   // A page gives what is to be done when the unit has changed.

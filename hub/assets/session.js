@@ -67,6 +67,19 @@ export function next(search) {
   } catch { return "/"; }
 }
 
+/**
+ * A page that was opened with #token=swk_… logs in with that key, and takes it out of the address. What stands after #
+ * is never sent to a server, but it would stay in the browser's history.
+ */
+export async function byAddress() {
+  const key = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!key) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  await ask("/api/v1/login", { method: "POST", body: { key }, stay: true }).catch(() => {
+    console.warn("The hub does not know the token in the address.");
+  });
+}
+
 /** Shows who is logged in, with a button to log out. */
 export async function showWho() {
   const me = await askIfThere("/api/v1/me").catch(() => undefined);
