@@ -1,7 +1,7 @@
 // The columns of the fleet's table: what each shows of a row, sorts by and is filtered by.
 //
 // A row is {id, gateway, received, vehicle}: a gateway as the hub tells it, when that came, and the vehicle it is on.
-// Either of gateway and vehicle may be missing.
+// Either of gateway and vehicle may be missing; a vehicle without any gateway is a `bare` row.
 
 import { CLOCK, CONNECTION, QUALITY, REASON, STATE, ago, number, roughly, scale, several, whole } from "/assets/words.js";
 
@@ -88,7 +88,7 @@ export const COLUMNS = [
     },
     sort: (row) => STATES.indexOf(stateOf(row)),
   },
-  { key: "name", title: "Gateway", cell: (row) => ({ parts: [["link", row.id]] }), sort: (row) => row.id },
+  { key: "name", title: "Gateway", cell: (row) => (row.bare ? plain("—") : { parts: [["link", row.id]] }), sort: (row) => (row.bare ? null : row.id) },
   {
     key: "vehicle", title: "Vehicle", fleet: true,
     cell: (row) => ({ parts: [["text", row.vehicle?.registration ?? "—"], ["note", row.vehicle?.name ?? ""]] }),

@@ -162,7 +162,8 @@ class Fleet {
       this.vehicles.clear();
       for (const v of vehicles) {
         const vehicle = { registration: v.registration, name: v.name ?? "", customer: names.get(v.customer) ?? v.customer };
-        for (const id of v.gateways ?? []) {
+        if (v.gateways.length === 0) this.put({ id: "vehicle " + v.id, gateway: null, received: 0, vehicle, bare: true });
+        for (const id of v.gateways) {
           this.vehicles.set(id, vehicle);
           this.put({ ...(this.rows.get(id) ?? { id, gateway: null, received: 0 }), vehicle });
         }

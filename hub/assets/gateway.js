@@ -6,13 +6,15 @@ import { follow } from "/assets/feed.js";
 import { Health } from "/assets/health.js";
 import { Panel } from "/assets/panel.js";
 import { speedUnit } from "/assets/prefs.js";
-import { askIfThere } from "/assets/session.js";
+import { askAll, askIfThere } from "/assets/session.js";
 import { Timeline } from "/assets/timeline.js";
 import { CONNECTION, COUNTS, ago } from "/assets/words.js";
 
 const NUMBERS_EVERY_MS = 200;
 const PLOTS_EVERY_MS = 500;
 const TABLES_EVERY_MS = 1000;
+// Asked for one by one; a gateway has a handful.
+const MAX_SENSORS = 32;
 
 export function start(main, id) {
   document.title = `${id} · Speedwell`;
@@ -44,7 +46,6 @@ class Page {
     this.unitChanged = () => { this.numbers(); this.plots(); };
     this.follow();
     this.vehicle();
-    this.presence();
     document.addEventListener("theme-changed", () => this.repaint());
     setInterval(() => this.numbers(), NUMBERS_EVERY_MS);
     setInterval(() => this.plots(), PLOTS_EVERY_MS);
@@ -58,7 +59,10 @@ class Page {
         gateways.forEach((gateway) => this.take(gateway));
       },
       gateway: (gateway) => this.take(gateway),
-      presence: () => { this.timeline.load(); this.presence(); },
+      presence: (change) => {
+        if (change.kind === "gateway" && change.id === this.id) this.timeline.load();
+        if (change.kind === "sensor" && change.gateway === this.id) this.presence();
+      },
     }, this.id);
   }
 
@@ -72,7 +76,7 @@ class Page {
     this.panel.update(gateway.channels, bestSpeed(gateway), received);
     this.health.losses(gateway);
     this.numbers();
-    if (!this.tabled) this.tables();
+    if (!this.tabled) { this.tables(); this.presence(); }
   }
 
   channels(gateway, received) {
@@ -127,19 +131,21 @@ class Page {
   /** The vehicle this gateway is on, where the hub knows vehicles. */
   async vehicle() {
     try {
-      const answer = await askIfThere("/api/v1/vehicles?" + new URLSearchParams({ gateway: this.id }));
-      const found = (answer?.vehicles ?? []).find((v) => v.gateways?.includes(this.id));
+      const found = (await askAll("/api/v1/vehicles", "vehicles"))?.find((v) => v.gateways.includes(this.id));
       if (found) this.at(".vehicle").textContent = [found.registration, found.name].filter(Boolean).join(" · ");
     } catch { /* Without it the page says what it can. */ }
   }
 
   /** Since when each sensor is as it is, where the hub keeps that. */
   async presence() {
-    try {
-      const answer = await askIfThere("/api/v1/presence?" + new URLSearchParams({ gateway: this.id, kind: "sensor" }));
-      for (const entry of answer?.presence ?? []) {
-        if (entry.kind === "sensor" && entry.gateway === this.id) this.health.sensorsKnown.set(entry.id, entry);
-      }
-    } catch { /* Then the ages of the channels tell. */ }
+    const sensors = [...new Set(this.gateway.channels.map((c) => c.sensor))].slice(0, MAX_SENSORS);
+    await Promise.all(sensors.map(async (id) => {
+      const now = new Date().toISOString();
+      const asked = new URLSearchParams({ kind: "sensor", gateway: this.id, id, from: now, to: now });
+      // Where that fails the ages of the channels tell.
+      const answer = await askIfThere("/api/v1/presence/history?" + asked).catch(() => undefined);
+      const last = answer?.changes.findLast((change) => !change.until);
+      if (last) this.health.sensorsKnown.set(id, { since: last.from, reason: last.reason });
+    }));
   }
 }
