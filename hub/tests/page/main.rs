@@ -8,6 +8,8 @@ mod everywhere;
 mod fleet;
 mod gateway;
 mod history;
+mod line;
+mod login;
 #[path = "../rig/mod.rs"]
 mod rig;
 
