@@ -52,7 +52,7 @@ export class Chart {
     const hidden = { stroke: "transparent", points: { show: false }, spanGaps: false };
     const sums = this.found.kind === "sums";
     this.plot = new uPlot({
-      width, height: width < 600 ? HEIGHT_PHONE : HEIGHT, legend: { show: false }, padding: [10, 16, 0, 0],
+      width, height: width < 600 ? HEIGHT_PHONE : HEIGHT, legend: { show: false }, padding: [10, 26, 0, 0],
       cursor: {
         drag: { x: true, y: false, setScale: false }, focus: { prox: -1 }, points: { show: false },
         bind: { dblclick: () => null, mousedown: (_, __, select) => (event) => (event.shiftKey ? null : select(event)) },

@@ -11,7 +11,7 @@ const LOOK = {
   estimated: { color: "--warn", dash: [8, 4], hatch: "rising" },
   degraded: { color: "--bad", dash: [8, 3, 2, 3], hatch: "dotted" },
   samples: { color: "--plot", dash: [], hatch: "plain" },
-  few: { color: "--warn", dash: [], hatch: "rising" },
+  few: { color: "--plot", dash: [], hatch: "falling" },
   none: { color: "--soft", dash: [], hatch: "empty" },
   gap: { color: "--bad", dash: [], hatch: "falling" },
   loss: { color: "--bad", dash: [], hatch: "crossed" },
