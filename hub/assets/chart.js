@@ -96,6 +96,8 @@ export class Chart {
   missing(u) {
     const { left, top, width, height } = u.bbox;
     for (const { begin, end, kind } of this.found.gaps) {
+      // What may lie anywhere in a range does not take the range from what is dated: the strip alone tells it.
+      if (kind === "undated") continue;
       const x0 = Math.max(left, u.valToPos(begin, "x", true));
       const x1 = Math.min(left + width, Math.max(u.valToPos(end, "x", true), x0 + GAP_PX * devicePixelRatio));
       if (x1 > left && x0 < left + width) paint(u.ctx, kind, x0, top, x1 - x0, height, kind === "silence" ? 0.18 : 0.35);

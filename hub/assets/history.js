@@ -202,7 +202,7 @@ class History {
     const { found, loaded: channel } = this;
     this.chart.put(channel, found);
     const none = found.points === 0 ? "Nothing was recorded in this range." : `${whole(found.points)} points.`;
-    this.note([none, ...(found.points ? found.notes : found.notes.slice(1))].join(" "));
+    this.note([none, ...found.notes].join(" "));
     this.at(".chart").setAttribute("aria-label", `${channel.sensor}, ${QUANTITY[channel.quantity] ?? channel.quantity} of ${channel.gateway}, ${whole(found.points)} points, times in ${zone()}`);
     gaps(this.at(".gaps"), found, (range, settled) => this.change(range, settled));
     exports(this.at(".export .links"), channel, this.view);

@@ -21,6 +21,7 @@ export async function load(channel, view, signal) {
   const missing = await gaps.catch((error) => { if (error.name === "AbortError") throw error; return null; });
   if (missing === null) found.notes.push("What is missing could not be asked for.");
   if (missing === undefined) found.notes.push("This hub does not tell what is missing; a hole in the line may be a loss or silence.");
+  if (missing?.some((gap) => gap.kind === "undated")) found.notes.push("There are samples whose time is not known and that may belong here.");
   return { ...found, gaps: missing ?? [] };
 }
 
@@ -59,7 +60,8 @@ export function shapeSums(buckets, bucketS, unit, next) {
     const few = bucket.count < usual * FEW && i > 0 && i < buckets.length - 1;
     found.pieces.push({ from: begin, to: end, kind: few ? "few" : bucket.quality ?? "samples" });
   });
-  const notes = [`Each point sums up ${length(bucketS)}: the line is the mean, the band goes from the least to the most, the strip tells the worst quality.`];
+  const notes = [];
+  if (buckets.length) notes.push(`Each point sums up ${length(bucketS)}: the line is the mean, the band goes from the least to the most, the strip tells the worst quality.`);
   if (next) notes.push("There is more than can be shown; zoom in.");
   return { kind: "sums", unit, bucketS, notes, ...found.done(false) };
 }
@@ -84,7 +86,6 @@ export function shapeSamples(answer) {
   if (answer.method?.name !== "all" && answer.method?.samples) notes.push(`They stand for ${whole(answer.method.samples)} samples; no peak is left out.`);
   if (answer.truncated) notes.push("The range holds more than can be shown at once: the end is missing. Zoom in.");
   if (answer.clock) notes.push(answer.clock === "untrusted" ? "Nobody vouches for these times." : `Times vouched for by ${CLOCK[answer.clock] ?? answer.clock}.`);
-  if (answer.undated?.length) notes.push("There are samples whose time is not known and that may belong here.");
   return { kind: "samples", unit: answer.unit, bucketS: 0, notes, ...found.done(true) };
 }
 
@@ -106,5 +107,8 @@ async function gapsOf({ gateway, sensor, quantity }, { from, to }, signal) {
   const asked = { gateway, sensor, quantity, from: iso(from), to: iso(to) };
   const answer = await askIfThere("/api/v1/gaps?" + new URLSearchParams(asked), { signal });
   const seconds = (text, otherwise) => (text ? Date.parse(text) / 1000 : otherwise);
-  return answer?.gaps.map((gap) => ({ ...gap, begin: seconds(gap.from, from), end: seconds(gap.to, to) }));
+  const gaps = answer?.gaps.map((gap) => ({ ...gap, begin: seconds(gap.from, from), end: seconds(gap.to, to) }));
+  // Where something is known to be lost, that nothing came is no news.
+  const explained = (silence) => gaps.some((gap) => (gap.kind === "loss" || gap.kind === "gap") && gap.begin < silence.end && gap.end > silence.begin);
+  return gaps?.filter((gap) => gap.kind !== "silence" || !explained(gap));
 }

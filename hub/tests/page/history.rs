@@ -158,6 +158,9 @@ async fn what_was_lost_is_marked_and_told_with_its_reason_and_zero_is_no_hole() 
     browser.reads(row, wanted).await;
     browser.sees("[...document.querySelectorAll('.legend li')].some((li) => li.textContent === 'Declared lost')").await;
     browser.sees("document.querySelector('.strip').getAttribute('aria-label').includes('Declared lost 25 %')").await;
+    let silences = "[...document.querySelectorAll('.legend li')].some((li) => li.textContent === 'Nothing recorded')";
+    assert_eq!(browser.eval(silences).await, json!(false), "a loss explains that nothing came");
+    browser.picture("history").await;
     // The same as a table: the hole is said, standing still is a number.
     browser.run("document.querySelector('.values').open = true").await;
     let said = "document.querySelector('.values tbody').textContent";
@@ -175,7 +178,6 @@ async fn what_was_lost_is_marked_and_told_with_its_reason_and_zero_is_no_hole() 
     // Into the loss by its button.
     browser.click(".gaps tbody button").await;
     browser.sees(&format!("{SPAN}[1] - {SPAN}[0] === 86400000")).await;
-    browser.picture("history").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
