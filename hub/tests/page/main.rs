@@ -10,6 +10,7 @@ mod gateway;
 mod history;
 mod line;
 mod login;
+mod registry;
 #[path = "../rig/mod.rs"]
 mod rig;
 
