@@ -114,7 +114,7 @@ async fn without_a_token_nothing_is_reached_but_the_door_and_the_pulse() {
         }
     }
     assert_eq!(open, ["GET /healthz", "POST /api/v1/login"]);
-    for page in ["/", "/assets/page.js"] {
+    for page in ["/", "/gateway/truck-7", "/history", "/login", "/assets/app.js"] {
         assert_eq!(rig.status(page, "").await, 200);
     }
     for wrong in ["swk_0", &format!("sws_{}", "0".repeat(64)), "Bearer"] {
