@@ -18,9 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until the hub tells a speed of every sensor, prints how long it took since `started`, and complains when
 /// that was longer than `limit`.
-pub(crate) async fn until_speeds(hub: SocketAddr, started: Instant, limit: Duration) -> Result<(), String> {
+pub(crate) async fn until_speeds(
+    hub: SocketAddr,
+    token: &str,
+    started: Instant,
+    limit: Duration,
+) -> Result<(), String> {
     loop {
-        let missing = match gateways(hub).await {
+        let missing = match gateways(hub, token).await {
             Ok(answer) => SENSORS.into_iter().filter(|sensor| speed_of(&answer, sensor).is_none()).collect(),
             Err(_) => SENSORS.to_vec(),
         };
@@ -47,9 +52,9 @@ fn speed_of(answer: &serde_json::Value, sensor: &str) -> Option<f64> {
     channels.filter(of_sensor).find_map(|channel| channel["value"].as_f64())
 }
 
-async fn gateways(hub: SocketAddr) -> Result<serde_json::Value, String> {
+async fn gateways(hub: SocketAddr, token: &str) -> Result<serde_json::Value, String> {
     let mut stream = TcpStream::connect(hub).await.map_err(|e| e.to_string())?;
-    let request = format!("GET /api/v1/gateways HTTP/1.0\r\nHost: {hub}\r\n\r\n");
+    let request = format!("GET /api/v1/gateways HTTP/1.0\r\nHost: {hub}\r\nAuthorization: Bearer {token}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
     let mut answer = String::new();
     stream.take(1 << 20).read_to_string(&mut answer).await.map_err(|e| e.to_string())?;

@@ -1,6 +1,7 @@
 //! The whole of Speedwell in one process, for people to look at: a simulated vehicle, the gateway agent with a real
 //! spool, a broker, the hub on SQLite, and the page. No hardware, no outside server, nothing left behind.
 //!
+//! It makes a token of its own for each run, and says so: nothing is let in by a password that is in a manual.
 //! Every part is the one that runs in the field; only the vehicle and the broker are stand-ins.
 
 mod look;
@@ -14,7 +15,11 @@ use std::{
 
 use clap::Parser;
 use speedwell::{agent, board::Catalog, config};
-use speedwell_hub::{BrokerUrl, Hub, broker};
+use speedwell_hub::{
+    BrokerUrl, Hub,
+    access::{Book, BookError, By, NewKey, Scope},
+    broker,
+};
 use tokio::{signal, sync::watch};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -22,7 +27,7 @@ use tracing_subscriber::EnvFilter;
 /// Shows Speedwell at work on a simulated vehicle
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where the page is served; port 0 takes a free one
+    /// Where the page is served, on this machine; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Stop after so many seconds instead of on Ctrl-C
@@ -93,12 +98,16 @@ fn main() -> ExitCode {
 
 async fn demo(args: Args) -> Result<(), String> {
     let started = Instant::now();
+    if !args.listen.ip().is_loopback() {
+        return Err(format!("--listen {}: the demo serves this machine only, as 127.0.0.1:8080", args.listen));
+    }
     let home = tempfile::Builder::new().prefix("speedwell-demo-").tempdir().map_err(|e| e.to_string())?;
     std::fs::create_dir(home.path().join("state")).map_err(|e| e.to_string())?;
 
     let broker = broker::start().map_err(|e| e.to_string())?;
     let mut hub = speedwell_hub::Config::new(BrokerUrl::plain(broker), home.path().join("hub.sqlite"));
     hub.http.listen = args.listen;
+    let token = own_token(&hub.access_path()).map_err(|e| e.to_string())?;
     let hub = Hub::start(hub).await.map_err(|e| format!("{e}\n(another page? try --listen 127.0.0.1:0)"))?;
 
     let file = home.path().join("gateway.toml");
@@ -108,9 +117,12 @@ async fn demo(args: Args) -> Result<(), String> {
     let agent = tokio::spawn(agent::run(gateway, agent::Reloads::none(), wait_for(stopped)));
 
     println!("Speedwell demo: a simulated truck with three speed sensors.");
-    println!("The page: http://{}/   (Ctrl-C stops)", hub.http);
+    println!("The page: http://{}/#token={token}   (Ctrl-C stops)", hub.http);
+    println!(
+        "The token was made for this run alone, and ends with it. Programs send it: Authorization: Bearer {token}"
+    );
     let outcome = match args.check {
-        Some(limit) => look::until_speeds(hub.http, started, Duration::from_secs_f64(limit)).await,
+        Some(limit) => look::until_speeds(hub.http, &token, started, Duration::from_secs_f64(limit)).await,
         None => wait_for_end(args.seconds).await,
     };
 
@@ -118,6 +130,13 @@ async fn demo(args: Args) -> Result<(), String> {
     agent.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     hub.stop().await.map_err(|e| e.to_string())?;
     outcome
+}
+
+/// A key that may everything, for as long as the demo runs.
+fn own_token(path: &Path) -> Result<String, BookError> {
+    let by = By { who: "demo".into(), origin: "this machine".into() };
+    let new = NewKey { name: "demo".into(), scopes: [Scope::Admin].into_iter().collect(), until_s: None };
+    Ok(Book::open(path)?.add_key(&by, &new)?.1)
 }
 
 async fn wait_for(mut stopped: watch::Receiver<bool>) {

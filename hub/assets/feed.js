@@ -1,18 +1,39 @@
 // The newest values as they come, over a WebSocket that is opened again whenever it is lost.
 
+import { askIfThere } from "/assets/session.js";
+
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15000;
 // Three heartbeats of the hub.
 const SILENT_AFTER_MS = 16000;
+const SAID = { connecting: "Connecting to the hub", connected: "Connected to the hub", lost: "Hub not reachable, trying again" };
 
-/** Calls on.state("connecting" | "connected" | "lost"), on.snapshot(gateways), on.gateway(gateway). */
-export function follow(on) {
+/** Shows the state of the connection in the header: the one thing a screen reader is told by itself. */
+function show(state) {
+  const at = document.getElementById("feed");
+  // Each try anew is no news: what was lost stays lost until it is back.
+  if (state === "connecting" && at.dataset.feed === "lost") return;
+  if (at.dataset.feed === state) return;
+  at.dataset.feed = state;
+  at.querySelector(".text").textContent = SAID[state];
+}
+
+/**
+ * Calls on.snapshot(gateways), on.gateway(gateway), on.presence(change). With `gateway` only what concerns that one.
+ * What is missed while the connection is away comes with the next snapshot, or one by one when the hub still has it.
+ */
+export function follow(on, gateway) {
   let wait = FIRST_WAIT_MS;
+  let since; // EPOCH.N of the last message, for hubs that can go on from there
 
   function open() {
-    on.state("connecting");
-    const socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/ws");
+    show("connecting");
+    const asked = new URLSearchParams();
+    if (gateway) asked.set("gateway", gateway);
+    if (since) asked.set("since", since);
+    const socket = new WebSocket(`${location.origin.replace(/^http/, "ws")}/ws${asked.size ? "?" + asked : ""}`);
     let guard;
+    let opened = false;
     const alive = () => {
       clearTimeout(guard);
       guard = setTimeout(() => socket.close(), SILENT_AFTER_MS);
@@ -20,23 +41,27 @@ export function follow(on) {
     alive();
     socket.onmessage = (event) => {
       alive();
+      opened = true;
+      wait = FIRST_WAIT_MS;
+      show("connected");
       const message = JSON.parse(event.data);
-      if (message.type === "snapshot") {
-        wait = FIRST_WAIT_MS;
-        on.state("connected");
-        on.snapshot(message.gateways);
-      } else if (message.type === "gateway") {
-        on.gateway(message.gateway);
-      }
+      if (message.epoch !== undefined) epoch = message.epoch;
+      if (epoch !== undefined && message.n !== undefined) since = `${epoch}.${message.n}`;
+      if (message.type === "snapshot") on.snapshot(message.gateways.filter((g) => !gateway || g.id === gateway));
+      else if (message.type === "gateway" && (!gateway || message.gateway.id === gateway)) on.gateway(message.gateway);
+      else if (message.type === "presence") on.presence?.(message);
     };
     socket.onclose = () => {
       clearTimeout(guard);
-      on.state("lost");
+      show("lost");
+      // A browser does not say why a WebSocket was refused; another question tells whether one has to log in.
+      if (!opened) askIfThere("/api/v1/me").catch(() => {});
       // Jitter, so that a hall full of screens does not come back at once.
       setTimeout(open, wait * (0.5 + Math.random() / 2));
       wait = Math.min(wait * 2, LONGEST_WAIT_MS);
     };
   }
 
+  let epoch;
   open();
 }

@@ -114,7 +114,8 @@ fn ingest(
     let (from_ns, to_ns) = (rig::BOOT_UTC_NS, rig::BOOT_UTC_NS + 24 * 3600 * 1_000_000_000);
     for level in [Level::Second, Level::Minute, Level::Hour] {
         let (gateway, sensor) = (gateway.clone(), sensor.clone());
-        let query = RollupQuery { gateway, sensor, quantity, level, from_ns, to_ns, limit: 100_000 };
+        let bucket_s = level.seconds();
+        let query = RollupQuery { gateway, sensor, quantity, bucket_s, from_ns, to_ns, limit: 100_000 };
         let began = Instant::now();
         let found = reader.rollup(&query).expect("an answer").buckets.len();
         told(
@@ -153,7 +154,8 @@ fn a_day(manifest: &Manifest) {
     let told = |what: &str, figure: String| println!("| a day of one gateway, {what} | {figure} | |");
     for (level, hours) in [(Level::Second, 1), (Level::Minute, 24), (Level::Hour, 24)] {
         let (gateway, sensor, to_ns) = (gateway.clone(), sensor.clone(), from_ns + hours * 3600 * 1_000_000_000);
-        let query = RollupQuery { gateway, sensor, quantity, level, from_ns, to_ns, limit: 100_000 };
+        let bucket_s = level.seconds();
+        let query = RollupQuery { gateway, sensor, quantity, bucket_s, from_ns, to_ns, limit: 100_000 };
         let began = Instant::now();
         let found = reader.rollup(&query).expect("an answer").buckets.len();
         told(

@@ -3,7 +3,7 @@
 //! In      the text of a configuration.
 //! Out     a [`Config`], or a [`ConfigError`] that a person can act on.
 //! Keeps   nothing; opens nothing that the file names, but for [`Broker::password`].
-//! Imports nothing of ours.
+//! Imports `access` (what a network is).
 
 use std::{
     fmt, fs, io,
@@ -14,8 +14,12 @@ use std::{
 
 use serde::Deserialize;
 
+use crate::access::Network;
+
+mod access;
 mod ingest;
 
+pub use access::{Access, Origin};
 pub use ingest::{Feed, FeedShape, Ingest, SpeedUnit, Tcp, TopicFilter, default_sensor};
 
 /// A configuration or secret file larger than this is something else.
@@ -33,6 +37,9 @@ pub struct Config {
     /// Where people look.
     #[serde(default)]
     pub http: Http,
+    /// Who may.
+    #[serde(default)]
+    pub access: Access,
     /// What comes in otherwise.
     #[serde(default)]
     pub ingest: Ingest,
@@ -92,8 +99,16 @@ pub struct StoreUrl(String);
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Http {
-    /// Address and port. Loopback unless told otherwise: nothing asks for a password yet.
+    /// Address and port. Loopback unless told otherwise; anything else wants somebody who could log in.
     pub listen: SocketAddr,
+    /// The hub's certificate and those between it and the authority (PEM); with it the hub speaks TLS.
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key (PEM), or `credential:NAME` for a systemd credential.
+    pub key: Option<String>,
+    /// Places whose pages may ask this hub, with a key. None unless told.
+    pub allow_origins: Vec<Origin>,
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. None unless told.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// `[log]`
@@ -140,6 +155,18 @@ pub enum ConfigError {
         /// What is wrong, and where.
         complaint: String,
     },
+    /// Others would reach the hub, and nobody could say who he is.
+    #[error(
+        "[{section}] listen = \"{address}\" is reached from other machines, but there is neither a user nor a key, so \
+         anybody could read and write.\nMake the first administrator: speedwell-hub user add NAME --role admin\n\
+         or listen on this machine only: 127.0.0.1:{}", .address.port()
+    )]
+    Reachable {
+        /// Which section.
+        section: &'static str,
+        /// Where it listens.
+        address: SocketAddr,
+    },
 }
 
 impl Config {
@@ -168,6 +195,7 @@ impl Config {
             },
             store: Store { path: store.into(), ..Store::default() },
             http: Http::default(),
+            access: Access::default(),
             ingest: Ingest::default(),
             tcp: None,
             log: Log::default(),
@@ -240,13 +268,17 @@ fn covered(complaint: &str) -> String {
 
 fn secret(named: Option<&str>) -> Result<Option<String>, ConfigError> {
     let Some(named) = named else { return Ok(None) };
-    let path = match named.strip_prefix("credential:") {
+    let path = secret_path(named);
+    let text = read_small(&path).map_err(|source| ConfigError::Unreadable { path, source })?;
+    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+fn secret_path(named: &str) -> PathBuf {
+    match named.strip_prefix("credential:") {
         // systemd puts the credentials of a unit into this directory, see systemd.exec(5).
         Some(name) => PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_default()).join(name),
         None => PathBuf::from(named),
-    };
-    let text = read_small(&path).map_err(|source| ConfigError::Unreadable { path, source })?;
-    Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
 }
 
 fn read_small(path: &Path) -> io::Result<String> {
@@ -274,7 +306,13 @@ impl Default for Store {
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080)) }
+        Self {
+            listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080)),
+            certificate: None,
+            key: None,
+            allow_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 

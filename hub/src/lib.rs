@@ -5,10 +5,12 @@
 //!             │                    │
 //!             └──> live <──────────┘ ──> api ──> page
 //! ```
+//! - [`access`]: who may do what.
 //! - [`config`]: one TOML file.
 //! - `broker` (feature `embedded-broker`): a broker in this process, for the demo and for tests.
 //! - [`server`]: hangs the rooms together: [`Hub::start`], [`run`].
 
+pub mod access;
 pub mod api;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;

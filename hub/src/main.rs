@@ -1,9 +1,11 @@
 //! The command line of the hub.
 
+mod cli;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use speedwell_hub::{Config, HubError, run};
+use speedwell_hub::{Config, HubError, run, server};
 use tracing_subscriber::EnvFilter;
 
 /// Central backend of Speedwell: takes batches, stores each record once, confirms it, serves live and past speeds.
@@ -28,6 +30,8 @@ enum Command {
         #[arg(long, default_value = "/etc/speedwell-hub/hub.toml")]
         config: PathBuf,
     },
+    #[command(flatten)]
+    Access(cli::access::Access),
 }
 
 /// Exit codes, after sysexits.h.
@@ -38,6 +42,15 @@ fn main() -> ExitCode {
     let (path, start) = match Cli::parse().command {
         Command::Run { config } => (config, true),
         Command::Check { config } => (config, false),
+        Command::Access(command) => {
+            return cli::access::run(command).map_or_else(
+                |error| {
+                    eprintln!("{error}");
+                    ExitCode::FAILURE
+                },
+                |()| ExitCode::SUCCESS,
+            );
+        }
     };
     let config = match Config::load(&path).and_then(|c| c.broker.password().and(c.store.password()).map(|_| c)) {
         Ok(config) => config,
@@ -47,6 +60,10 @@ fn main() -> ExitCode {
         }
     };
     if !start {
+        if let Err(error) = server::check(&config) {
+            eprintln!("{error}");
+            return ExitCode::from(EX_CONFIG);
+        }
         println!("{}: fine; broker {}, page on http://{}", path.display(), config.broker.url, config.http.listen);
         return ExitCode::SUCCESS;
     }
@@ -54,7 +71,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::from(if matches!(error, HubError::Config(_)) { EX_CONFIG } else { EX_UNAVAILABLE })
+            ExitCode::from(if matches!(error, HubError::Config(_) | HubError::Tls(_)) {
+                EX_CONFIG
+            } else {
+                EX_UNAVAILABLE
+            })
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -17,7 +18,11 @@ use tokio::{
 };
 
 use crate::{
-    api,
+    access::{Access, Book, BookError},
+    api::{
+        self,
+        tls::{self, Tls, TlsError},
+    },
     config::{self, Config, ConfigError, FeedShape},
     ingest::{
         self, Counters, StoreEnded,
@@ -48,6 +53,8 @@ pub struct Running {
     pub counters: Arc<Counters>,
     /// Reads the store.
     pub reader: Arc<dyn Read>,
+    /// Who may do what.
+    pub access: Access,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<(), HubError>>,
     gate: JoinHandle<()>,
@@ -72,6 +79,17 @@ pub enum HubError {
         /// Why.
         source: StoreError,
     },
+    /// The file of users and keys cannot be used.
+    #[error("{path}: {source}")]
+    Access {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: BookError,
+    },
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address for the page, or for TCP, could not be bound.
     #[error("cannot listen on {address}: {source}; see [http] and [tcp] listen")]
     Listen {
@@ -91,6 +109,7 @@ pub enum HubError {
 impl Hub {
     /// Opens the store, binds the page's address and starts to listen to the broker. The broker need not be there yet.
     pub async fn start(config: Config) -> Result<Running, HubError> {
+        let (access, tls) = may_open(&config)?;
         let place = config.store.place();
         let failed = |source| HubError::Store { path: place.clone(), source };
         let password = config.store.password()?;
@@ -136,6 +155,11 @@ impl Hub {
             store: writer.trouble,
             stop: stopped.clone(),
             patience: api::Patience::default(),
+            permissions: api::access::Permissions {
+                access: access.clone(),
+                allow_origins: config.http.allow_origins.clone(),
+                proxies: config.http.trusted_proxies.clone(),
+            },
             intake: Some(api::readings::Intake::new(
                 desk.clone(),
                 clock.clone(),
@@ -148,7 +172,7 @@ impl Hub {
         let mut tasks = JoinSet::new();
         let at_tcp = tcp.as_ref().map(|((_, at), _)| *at);
         if let Some(((listener, at), tcp)) = tcp {
-            let door = tcp_door(tcp, &config, &desk, &clock);
+            let door = tcp_door(tcp, &config, &desk, &clock, &access);
             let run = tcp::run(listener, door, stopped.clone());
             tasks.spawn(async {
                 run.await;
@@ -166,14 +190,27 @@ impl Hub {
         }
         let ingest = ingest::run(parts, stopped.clone());
         tasks.spawn(async { Ok(ingest.await?) });
-        let serve = api::listen::serve(listener, routes, stopped.clone());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        if let Some(tls) = tls.clone() {
+            let look_after = tls.look_after(tls::LOOK_EVERY, stopped.clone());
+            tasks.spawn(async {
+                look_after.await;
+                Ok(())
+            });
+        }
+        let look_after = access.clone().look_after(stopped.clone());
+        tasks.spawn(async {
+            look_after.await;
+            Ok(())
+        });
+        let serve = api::listen::serve(listener, routes, tls, stopped.clone());
         tasks.spawn(async {
             serve.await;
             Ok(())
         });
         tasks.spawn(tick(board, stopped));
-        tracing::info!(broker = %config.broker.url, "hub started, page on http://{http}");
-        Ok(Running { http, tcp: at_tcp, counters, reader, stop, tasks, gate, shut, store: writer.thread })
+        tracing::info!(broker = %config.broker.url, "hub started, page on {scheme}://{http}");
+        Ok(Running { http, tcp: at_tcp, counters, reader, access, stop, tasks, gate, shut, store: writer.thread })
     }
 }
 
@@ -216,6 +253,43 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     failure.map_or(stopped, Err)
 }
 
+/// Whether a hub may be started with this configuration, as far as it is about who may do what.
+pub fn check(config: &Config) -> Result<(), HubError> {
+    Tls::load(&config.http)?;
+    let path = config.access_path();
+    // Who only checks need not be allowed to read who the users are, unless the answer hangs on it.
+    if config.reachable(false).is_ok() {
+        return Ok(());
+    }
+    let anybody = Book::has_anybody(&path).map_err(|source| HubError::Access { path, source })?;
+    Ok(config.reachable(anybody)?)
+}
+
+/// Opens what says who may do what, and tells once what that means.
+fn may_open(config: &Config) -> Result<(Access, Option<Arc<Tls>>), HubError> {
+    let tls = Tls::load(&config.http)?;
+    let path = config.access_path();
+    let failed = |source| HubError::Access { path: path.clone(), source };
+    let access = Access::open(&path, config.access.clone()).map_err(failed)?;
+    let anybody = access.anybody().map_err(failed)?;
+    config.reachable(anybody)?;
+    let how = "speedwell-hub user add NAME --role admin";
+    match (access.is_on(), anybody) {
+        (false, _) => tracing::warn!(
+            "there is neither a user nor a key: whoever reaches this machine's own address may read and write; to have \
+             everybody asked who he is: {how}"
+        ),
+        (true, false) => {
+            tracing::warn!("[access] required, and there is neither a user nor a key: nobody gets in; {how}")
+        }
+        (true, true) if tls.is_none() && !config.http.listen.ip().to_canonical().is_loopback() => tracing::warn!(
+            "passwords and keys go over the network unencrypted: set [http] certificate and key, or put a proxy in front"
+        ),
+        _ => {}
+    }
+    Ok((access, tls))
+}
+
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), HubError> {
     let failed = |source| HubError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -223,11 +297,12 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), HubErr
     Ok((listener, at))
 }
 
-fn tcp_door(tcp: &config::Tcp, config: &Config, desk: &Desk, clock: &Arc<ArrivalClock>) -> tcp::Door {
+fn tcp_door(tcp: &config::Tcp, config: &Config, desk: &Desk, clock: &Arc<ArrivalClock>, access: &Access) -> tcp::Door {
     tcp::Door {
         shape: Shape::Tracking { speed: config.ingest.speed_unit, sensor: config::default_sensor() },
         desk: desk.clone(),
         clock: clock.clone(),
+        access: access.clone(),
         max_connections: tcp.max_connections.get().into(),
         idle: Duration::from_secs(tcp.idle_timeout_s.get().into()),
     }

@@ -37,7 +37,7 @@ const DOORS: &[Door] = &[
     Door { tree: "src", foreign: "linux_embedded_hal", only: &["src/board/polled.rs", "src/board/i2c_spi.rs"] },
     Door { tree: "hub/src", foreign: "rumqttc", only: &["hub/src/ingest/mqtt.rs"] },
     Door { tree: "hub/src", foreign: "rumqttd", only: &["hub/src/broker.rs"] },
-    Door { tree: "hub/src", foreign: "rusqlite", only: &["hub/src/store/sqlite/"] },
+    Door { tree: "hub/src", foreign: "rusqlite", only: &["hub/src/store/sqlite/", "hub/src/access/book/"] },
     Door { tree: "hub/src", foreign: "tokio_postgres", only: &["hub/src/store/postgres/"] },
 ];
 

@@ -1,34 +1,108 @@
-//! The page, inside the binary. uPlot is vendored; see `assets/uplot.LICENSE`.
+//! The pages, inside the binary. Every page is the same shell, which loads what its address names; see `assets/app.js`.
+//! uPlot is vendored; see `assets/uplot.LICENSE`.
+
+use std::sync::LazyLock;
 
 use axum::{
+    Router,
     extract::Path,
-    http::{StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
+use sha2::{Digest, Sha256};
 
-/// Name, type, content.
-const ASSETS: [(&str, &str, &str); 9] = [
-    ("index.html", HTML, include_str!("../../assets/index.html")),
-    ("page.css", CSS, include_str!("../../assets/page.css")),
-    ("page.js", JS, include_str!("../../assets/page.js")),
-    ("feed.js", JS, include_str!("../../assets/feed.js")),
-    ("card.js", JS, include_str!("../../assets/card.js")),
-    ("words.js", JS, include_str!("../../assets/words.js")),
-    ("uplot.js", JS, include_str!("../../assets/uplot.js")),
-    ("uplot.css", CSS, include_str!("../../assets/uplot.css")),
-    ("icon.svg", "image/svg+xml", include_str!("../../assets/icon.svg")),
-];
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const JS: &str = "text/javascript; charset=utf-8";
-
-pub(super) async fn by_name(Path(name): Path<String>) -> Response {
-    serve(&name).await
+struct Asset {
+    name: &'static str,
+    content: &'static str,
+    /// What the content is known by: a browser that has it is told so instead of being sent it again.
+    tag: HeaderValue,
 }
 
-pub(super) async fn serve(name: &str) -> Response {
-    match ASSETS.iter().find(|(known, ..)| *known == name) {
-        Some(&(_, kind, content)) => ([(header::CONTENT_TYPE, kind)], content).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
+macro_rules! assets {
+    ($($name:literal)*) => {
+        [$(Asset::new($name, include_str!(concat!("../../assets/", $name)))),*]
+    };
+}
+
+static ASSETS: LazyLock<Box<[Asset]>> = LazyLock::new(|| {
+    assets![
+        "index.html" "page.css" "fleet.css" "gateway.css" "history.css" "theme.js" "app.js" "prefs.js" "session.js"
+        "feed.js" "words.js" "plot.js" "fleet.js" "table.js" "columns.js" "filter.js" "gateway.js" "card.js" "gauge.js"
+        "panel.js" "trace.js" "health.js" "timeline.js" "history.js" "chart.js" "zoom.js" "source.js" "range.js"
+        "listing.js" "login.js" "uplot.js" "uplot.css" "icon.svg"
+    ]
+    .into()
+});
+
+impl Asset {
+    fn new(name: &'static str, content: &'static str) -> Self {
+        let hash: String = Sha256::digest(content).iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let tag = HeaderValue::from_str(&format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"\""));
+        Self { name, content, tag }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.name.rsplit_once('.') {
+            Some((_, "js")) => "text/javascript; charset=utf-8",
+            Some((_, "css")) => "text/css; charset=utf-8",
+            Some((_, "svg")) => "image/svg+xml",
+            _ => "text/html; charset=utf-8",
+        }
+    }
+}
+
+/// The addresses a person may open, reload and send on, and what they are made of.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let shell = |headers: HeaderMap| async move { serve("index.html", &headers) };
+    Router::new()
+        .route("/", get(shell))
+        .route("/gateway/{name}", get(shell))
+        .route("/history", get(shell))
+        .route("/login", get(shell))
+        .route("/assets/{name}", get(async |Path(name): Path<String>, headers: HeaderMap| serve(&name, &headers)))
+}
+
+fn serve(name: &str, asked: &HeaderMap) -> Response {
+    let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let tag = [(header::ETAG, asset.tag.clone())];
+    if asked.get(header::IF_NONE_MATCH) == Some(&asset.tag) {
+        return (StatusCode::NOT_MODIFIED, tag).into_response();
+    }
+    ([(header::CONTENT_TYPE, asset.kind())], tag, asset.content).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_a_page_names_is_there() {
+        for asset in ASSETS.iter() {
+            for (at, _) in asset.content.match_indices("\"/assets/") {
+                let name = asset.content[at + 9..].split('"').next().unwrap();
+                assert!(ASSETS.iter().any(|known| known.name == name), "{}: {name}", asset.name);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_loaded_from_elsewhere() {
+        for asset in ASSETS.iter().filter(|asset| !asset.name.starts_with("uplot") && asset.name != "icon.svg") {
+            let own = asset.content.replace("http://www.w3.org/2000/svg", "");
+            assert!(!own.contains("http://") && !own.contains("https://"), "{}", asset.name);
+        }
+    }
+
+    #[test]
+    fn a_browser_that_has_a_file_is_not_sent_it_again() {
+        let answer = serve("app.js", &HeaderMap::new());
+        let tag = answer.headers()[header::ETAG].clone();
+        let again = HeaderMap::from_iter([(header::IF_NONE_MATCH, tag)]);
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(serve("app.js", &again).status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(serve("page.css", &again).status(), StatusCode::OK, "another file has another tag");
     }
 }

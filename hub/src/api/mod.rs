@@ -2,21 +2,26 @@
 //!
 //! In      requests; the board of newest values, the store's reader, the counters.
 //! Out     the page, JSON, the WebSocket feed.
-//! Keeps   nothing. A request costs a bounded amount: [`MAX_POINTS`] points, [`MAX_QUERIES`] at once.
-//! Imports `live`, `store`, `ingest` (its counters).
+//! Keeps   nothing. A request costs a bounded amount: [`MAX_QUERIES`] at once.
+//! Imports `access`, `live`, `store`, `ingest` (its counters).
 //!
 //! ```text
-//! GET /                   the page                  GET /healthz            200 once the hub runs
+//! GET / /gateway/… /history /login   the pages      GET /healthz            200 once the hub runs
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
+//! GET /api/v1/…           what is stored, in other ways; see `query`
+//! GET /api/v1/export      all of a range, streamed; see `export`
 //! GET /ws                 newest values as they come; see `ws`
 //! POST /api/v1/readings   takes readings; see `readings`
 //! ```
 //! Every number stands with its unit.
 
+pub mod access;
 mod assets;
+pub mod export;
 pub mod listen;
 mod query;
 pub mod readings;
+pub mod tls;
 mod ws;
 
 use std::{sync::Arc, time::Instant};
@@ -39,13 +44,16 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use ws::Patience;
 
 use crate::{
+    config::SpeedUnit,
     ingest::Counters,
     live::{Board, GatewayView},
-    store::{MAX_POINTS, Read},
+    store::Read,
 };
 
 /// History queries at once; more wait. Each holds a thread and a database connection.
 pub const MAX_QUERIES: usize = 4;
+/// When something that takes a while is under way.
+const COME_AGAIN_S: u32 = 10;
 /// WebSocket clients at once; more are told to come later.
 pub const MAX_WATCHERS: usize = 2_000;
 
@@ -63,6 +71,8 @@ pub struct Parts {
     pub stop: watch::Receiver<bool>,
     /// With those who watch.
     pub patience: Patience,
+    /// Who may do what.
+    pub permissions: access::Permissions,
     /// What takes readings; without it the hub only shows.
     pub intake: Option<readings::Intake>,
 }
@@ -75,11 +85,15 @@ struct Context {
     counters: Arc<Counters>,
     store: watch::Receiver<Option<String>>,
     queries: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
+    /// Of speeds in the aliases' shapes.
+    speed_unit: SpeedUnit,
     watchers: Arc<Semaphore>,
     snapshots: Arc<Mutex<()>>,
     snapshots_kib: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     patience: Patience,
+    permissions: access::Gate,
 }
 
 /// Something a client asked that it does not get.
@@ -91,6 +105,12 @@ enum ApiError {
     /// The store could not answer.
     #[error("the store cannot answer now")]
     Store(#[from] crate::store::StoreError),
+    /// Sums of a long bucket are yet to be made.
+    #[error("sums of this range are being made: ask for shorter buckets, or again in a while")]
+    Behind,
+    /// As many exports as may be are under way.
+    #[error("{} exports are under way, no more run at once: come again when one has ended", export::MAX_EXPORTS)]
+    Exporting,
     /// The hub is stopping, or a task of it failed.
     #[error("the hub is stopping")]
     Stopping,
@@ -104,15 +124,20 @@ impl IntoResponse for ApiError {
                 tracing::error!(%error, "a query failed");
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            ApiError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Behind | ApiError::Exporting | ApiError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(json!({ "error": self.to_string() }))).into_response()
+        let mut response = (status, Json(json!({ "error": self.to_string() }))).into_response();
+        if matches!(self, ApiError::Behind | ApiError::Exporting) {
+            response.headers_mut().insert(header::RETRY_AFTER, COME_AGAIN_S.into());
+        }
+        response
     }
 }
 
 /// All routes.
 pub fn routes(parts: Parts) -> Router {
-    let Parts { board, reader, counters, store, stop, patience, intake } = parts;
+    let Parts { board, reader, counters, store, stop, patience, permissions, intake } = parts;
+    let permissions: access::Gate = Arc::new(permissions);
     let semaphore = |n| Arc::new(Semaphore::new(n));
     let context = Context {
         board,
@@ -120,29 +145,41 @@ pub fn routes(parts: Parts) -> Router {
         counters,
         store,
         queries: semaphore(MAX_QUERIES),
+        exports: semaphore(export::MAX_EXPORTS),
+        speed_unit: intake.as_ref().map(|intake| intake.speed_unit).unwrap_or_default(),
         watchers: semaphore(MAX_WATCHERS),
         snapshots: Arc::default(),
         snapshots_kib: semaphore(ws::SNAPSHOTS_KIB as usize),
         stop,
         patience,
+        permissions: permissions.clone(),
     };
     let (api, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(gateways))
-        .routes(routes!(query::history))
+        .routes(routes!(query::history::history))
+        .routes(routes!(query::rollup::rollup))
+        .routes(routes!(query::channels::latest))
+        .routes(routes!(query::channels::channels))
+        .routes(routes!(query::told::gaps))
+        .routes(routes!(query::told::events))
+        .routes(routes!(query::aliases::list))
+        .routes(routes!(query::aliases::latest))
+        .routes(routes!(export::export))
         .routes(routes!(health))
+        .merge(access::routes())
         .route("/ws", get(ws::open))
         .with_state(context)
         .split_for_parts();
     let description: Bytes = serde_json::to_vec(&description).unwrap_or_default().into();
     let description = ([(header::CONTENT_TYPE, "application/json")], description);
     Router::new()
-        .route("/", get(|| assets::serve("index.html")))
-        .route("/assets/{name}", get(assets::by_name))
+        .merge(assets::routes())
         .route("/api/v1/openapi.json", get(move || async move { description }))
         .merge(api)
-        .layer(middleware::from_fn(secure))
-        // Their answers are a few words of JSON to programs, and sets no page's rules.
         .merge(intake.map(readings::routes).unwrap_or_default())
+        // What is merged after these is not guarded.
+        .layer(middleware::from_fn_with_state(permissions, access::guard))
+        .layer(middleware::from_fn(secure))
 }
 
 /// What the routes' own descriptions are put into.
@@ -220,7 +257,13 @@ async fn secure(request: Request, next: Next) -> Response {
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::CACHE_CONTROL, "no-cache"),
     ];
+    let tls = request.extensions().get::<access::Peer>().is_some_and(|peer| peer.tls);
     let mut response = next.run(request).await;
+    if tls {
+        // A year. A browser that was here once does not come unencrypted again.
+        let always = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(always);
+    }
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }

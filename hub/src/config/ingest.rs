@@ -69,7 +69,7 @@ pub enum SpeedUnit {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Tcp {
-    /// Address and port. Loopback unless told otherwise: nothing asks for a password.
+    /// Address and port. Loopback unless told otherwise; anything else wants a key to be sent first.
     pub listen: SocketAddr,
     /// Connections at once.
     pub max_connections: NonZeroU16,

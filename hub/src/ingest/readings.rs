@@ -323,6 +323,12 @@ pub(super) fn metres_a_second(speed: f64, unit: SpeedUnit) -> Result<f64, String
     ok.then_some(scaled).ok_or_else(|| format!("speed: {speed:e} {} is no speed", unit.name()))
 }
 
+/// A speed in m/s in another unit, as it was before [`metres_a_second`]: what that lost in the last digit is rounded away.
+pub(crate) fn in_unit(speed: f64, unit: SpeedUnit) -> f64 {
+    let (times, by) = factor(Quantity::Speed, Some(unit.name())).unwrap_or((1.0, 1.0));
+    (speed * by / times * 1e9).round() / 1e9
+}
+
 fn in_range(quantity: Quantity, value: f64) -> Result<f64, String> {
     let (least, most) = match quantity {
         Quantity::Latitude => (-90.0, 90.0),

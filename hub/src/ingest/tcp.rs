@@ -9,7 +9,8 @@
 //! {"error":"Invalid JSON format.","reason":"EOF while parsing a value at line 1 column 13"}
 //! {"error":"1 of 2 items cannot be used; none was stored","items":[{"index":1,"reason":"missing: speed"}]}
 //! ```
-//! When the store is slow or down nothing more is read, so that the sender's own buffers fill and it waits.
+//! A hub that asks who one is wants `{"key":"swk_…"}` before anything else, and answers `{"message":"Key accepted"}`, or
+//! says what is wrong and closes. When the store is slow or down nothing more is read, so that the sender's own buffers fill and it waits.
 
 use std::{
     io::{self, Write},
@@ -32,6 +33,8 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
+use crate::access::{Access, Need, Who};
+
 use super::{
     documents::{Documents, Found},
     gate::{Closed, Desk, Outcome, Share, keyless},
@@ -47,6 +50,8 @@ const PIPELINE: usize = 64;
 const WAITING: (usize, usize) = (1024, 8 * 1024 * 1024);
 /// Bytes read at once.
 const READ: usize = 16 * 1024;
+/// A key has to be there within this: whoever has none must not hold a connection that others need.
+const KEY_WITHIN: Duration = Duration::from_secs(10);
 /// A client that does not take an answer for so long is let go.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 /// Open messages may take so long when the hub is stopped.
@@ -62,6 +67,8 @@ pub struct Door {
     pub desk: Desk,
     /// Times of arrival.
     pub clock: Arc<ArrivalClock>,
+    /// Who may send.
+    pub access: Access,
     /// Connections at once; one more is told so and closed.
     pub max_connections: usize,
     /// A connection over which no whole message comes for so long is closed.
@@ -154,7 +161,8 @@ async fn read(
 ) -> Result<(), String> {
     let idle = shared.door.idle;
     let (mut documents, mut part) = (Documents::new(MAX_MESSAGE), vec![0; READ]);
-    let mut until = Instant::now() + idle;
+    let mut who = shared.door.access.anyone();
+    let mut until = Instant::now() + if who.is_some() { idle } else { idle.min(KEY_WITHIN) };
     loop {
         let n = match timeout_at(until, from.read(&mut part)).await {
             Ok(Ok(n)) => n,
@@ -164,6 +172,7 @@ async fn read(
                 until = Instant::now() + idle;
                 continue;
             }
+            Err(_) if who.is_none() => return Err(error(KEY_NEEDED, json!({ "reason": KEY_FIRST }))),
             Err(_) => {
                 return Err(error(
                     "Time-out.",
@@ -178,9 +187,24 @@ async fn read(
         documents.push(part.get(..n).unwrap_or_default());
         while let Some(found) = documents.next() {
             let answer = match found {
-                Found::Document(document) => take(document, shared)
-                    .await
-                    .map_err(|closed| error(CLOSED, json!({ "reason": closed.to_string() })))?,
+                Found::Document(document) => {
+                    // Nothing is known of it before that, and nothing is looked at but whether it is a key.
+                    match key(document, &who) {
+                        Some(key) => {
+                            who = Some(by_key(&key, &shared.door.access)?);
+                            Answer::Now("{\"message\":\"Key accepted\"}\n".to_owned())
+                        }
+                        None => {
+                            may_send(who.as_ref(), &shared.door.access).await?;
+                            take(document, shared)
+                                .await
+                                .map_err(|closed| error(CLOSED, json!({ "reason": closed.to_string() })))?
+                        }
+                    }
+                }
+                Found::Broken | Found::TooLong if who.is_none() => {
+                    return Err(error(KEY_NEEDED, json!({ "reason": KEY_FIRST })));
+                }
                 Found::Broken => Answer::Now(invalid("no object or array of them")),
                 Found::TooLong => {
                     return Err(error(
@@ -199,6 +223,47 @@ async fn read(
 }
 
 const CLOSED: &str = "Not stored.";
+const KEY_NEEDED: &str = "Key needed.";
+const KEY_FIRST: &str = "send {\"key\":\"swk_…\"} before anything else; its scope has to be ingest";
+
+/// A key, if that is what it says. Somebody who is asked nothing may send one as well, and it counts then.
+fn key(document: &[u8], who: &Option<Who>) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Key {
+        key: String,
+    }
+    // Who is known sends readings: they are not looked at twice.
+    let asked = who.as_ref().is_none_or(|who| who.source().is_none()) && document.len() <= MAX_KEY_MESSAGE;
+    if asked { serde_json::from_slice(document).ok().map(|Key { key }| key) } else { None }
+}
+
+/// Longer is no key.
+const MAX_KEY_MESSAGE: usize = 200;
+
+fn by_key(key: &str, access: &Access) -> Result<Who, String> {
+    if let Some(anyone) = access.anyone() {
+        return Ok(anyone);
+    }
+    let refused = |reason: &str| error(KEY_NEEDED, json!({ "reason": reason }));
+    let who = access.resolve(key).ok_or_else(|| refused("this key is not known, has ended or was revoked"))?;
+    if who.may(Need::Ingest) { Ok(who) } else { Err(refused("this key has not the scope ingest")) }
+}
+
+/// Waits when too much comes; the sender's buffers fill meanwhile, and it waits too.
+async fn may_send(who: Option<&Who>, access: &Access) -> Result<(), String> {
+    let Some(who) = who else { return Err(error(KEY_NEEDED, json!({ "reason": KEY_FIRST }))) };
+    if !who.valid() {
+        return Err(error(
+            KEY_NEEDED,
+            json!({ "reason": "the key has ended or was revoked; nothing of this was stored" }),
+        ));
+    }
+    while let Err(wait) = access.take(who) {
+        sleep(wait).await;
+    }
+    Ok(())
+}
 
 /// Hands a message in, once there is room.
 async fn take(document: &[u8], shared: &Shared) -> Result<Answer, Closed> {

@@ -21,21 +21,31 @@ use speedwell_wire::{
 
 use crate::config;
 
+mod channels;
 pub mod clock;
 mod history;
 mod judge;
 pub mod postgres;
+mod reduce;
 mod rollup;
 mod rows;
+mod samples;
 mod scan;
 pub mod sqlite;
+mod told;
+mod tracks;
 mod words;
 pub mod writer;
 
+pub use channels::{Channels, ChannelsQuery, MAX_CHANNELS};
 pub use clock::ClockMap;
 pub use postgres::Postgres;
-pub use rollup::{Bucket, Level, MAX_BRIDGE_NS, MAX_BUCKETS, Rollup, RollupQuery};
+pub use reduce::{DrawQuery, Drawing, MAX_DRAWN, Made, Mark};
+pub use rollup::{Bucket, Level, MAX_BRIDGE_NS, MAX_BUCKET_S, MAX_BUCKETS, Rollup, RollupQuery, bucket_is_allowed};
+pub use samples::{Sample, Samples, SamplesQuery};
 pub use sqlite::Sqlite;
+pub use told::{Happened, Lack, Missing, Told, ToldQuery, What};
+pub use tracks::{MAX_PLACES, Place, PlacesQuery};
 use words::{gateway, int, log_id, unword, word};
 
 /// Most points one history answer has; more are cut off, and the answer says so.
@@ -103,8 +113,26 @@ pub trait Read: Send + Sync + 'static {
     /// A channel's samples over a range of UTC.
     fn history(&self, query: &HistoryQuery) -> Result<History, StoreError>;
 
-    /// A channel's samples over a range of UTC, summed up by the second, the minute or the hour.
+    /// Samples of many channels over a range of UTC, a page at a time.
+    fn samples(&self, query: &SamplesQuery) -> Result<Samples, StoreError>;
+
+    /// A channel's samples over a range of UTC, summed up by so many seconds.
     fn rollup(&self, query: &RollupQuery) -> Result<Rollup, StoreError>;
+
+    /// A channel over a range of UTC as few points, for drawing.
+    fn draw(&self, query: &DrawQuery) -> Result<Drawing, StoreError>;
+
+    /// Channels with their newest values, a page at a time.
+    fn channels(&self, query: &ChannelsQuery) -> Result<Channels, StoreError>;
+
+    /// What is missing of a gateway over a range of UTC, and why.
+    fn missing(&self, query: &ToldQuery) -> Result<Told<Missing>, StoreError>;
+
+    /// What happened to a gateway over a range of UTC.
+    fn happened(&self, query: &ToldQuery) -> Result<Told<Happened>, StoreError>;
+
+    /// Where devices told one by one that they are, the newest first.
+    fn places(&self, query: &PlacesQuery) -> Result<Vec<Place>, StoreError>;
 
     /// What is stored of each gateway, in numbers.
     fn standings(&self) -> Result<Vec<(GatewayId, Standing)>, StoreError>;

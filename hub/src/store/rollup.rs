@@ -11,10 +11,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use speedwell_wire::{GatewayId, Quantity};
+use speedwell_wire::{GatewayId, Quality, Quantity};
 
 use super::{
-    MAX_CHUNKS, StoreError,
+    MAX_CHUNKS, Point, StoreError,
     rows::{Mark, Rows, RowsMut, Series},
     scan::{Name, Scan, Seen},
 };
@@ -59,13 +59,43 @@ impl Level {
         }
     }
 
-    /// Its number in the database: its length in seconds.
+    /// Its length in seconds, which is its number in the database.
+    pub fn seconds(self) -> u32 {
+        (self.ns() / SECOND_NS) as u32
+    }
+
+    /// What buckets of this length are made out of: the longest that fits into them without a rest.
+    pub fn below(bucket_s: u32) -> Self {
+        let fits = |level: &Level| bucket_s.is_multiple_of(level.seconds());
+        [Level::Hour, Level::Minute].into_iter().find(fits).unwrap_or(Level::Second)
+    }
+
     pub(super) fn number(self) -> i16 {
-        (self.ns() / SECOND_NS) as i16
+        self.seconds() as i16
     }
 }
 
-/// All samples of a channel within a second, a minute or an hour. One without samples is not there.
+/// How bad a quality is. What stands still is as well measured as what moves.
+pub(super) fn rank(quality: Quality) -> i16 {
+    match quality {
+        Quality::Good => 0,
+        Quality::Stopped => 1,
+        Quality::Estimated => 2,
+        Quality::Degraded => 3,
+    }
+}
+
+/// The quality of a rank; none where none is kept.
+pub(super) fn worst_of(rank: Option<i16>) -> Option<Quality> {
+    Some(match rank? {
+        0 => Quality::Good,
+        1 => Quality::Stopped,
+        2 => Quality::Estimated,
+        _ => Quality::Degraded,
+    })
+}
+
+/// All samples of a channel within a while. One without samples is not there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
     /// When it begins, UTC ns.
@@ -88,11 +118,13 @@ pub struct Bucket {
     pub area: f64,
     /// How long those lines are, ns: without silences longer than [`MAX_BRIDGE_NS`].
     pub bridged_ns: i64,
+    /// The worst quality of them, where it is known: rows of an older hub do not tell.
+    pub worst: Option<Quality>,
 }
 
 impl Bucket {
     fn new(start_ns: i64, point: &Sampled) -> Self {
-        let Sampled { utc_ns, value, untrusted } = *point;
+        let Sampled { utc_ns, value, untrusted, quality } = *point;
         let at = (utc_ns, value);
         let (untrusted, area) = (u64::from(untrusted), 0.0);
         Self {
@@ -106,6 +138,7 @@ impl Bucket {
             last: at,
             area,
             bridged_ns: 0,
+            worst: Some(quality),
         }
     }
 
@@ -124,6 +157,7 @@ impl Bucket {
         self.count += next.count;
         self.untrusted += next.untrusted;
         self.last = next.last;
+        self.worst = self.worst.zip(next.worst).map(|(a, b)| if rank(a) < rank(b) { b } else { a });
     }
 
     /// The mean of the values.
@@ -149,8 +183,8 @@ pub struct RollupQuery {
     pub sensor: String,
     /// What is measured.
     pub quantity: Quantity,
-    /// How long buckets are to be.
-    pub level: Level,
+    /// How long buckets are to be, in seconds; they begin at multiples of it since 1970. See [`bucket_is_allowed`].
+    pub bucket_s: u32,
     /// UTC ns.
     pub from_ns: i64,
     /// UTC ns, inclusive.
@@ -168,6 +202,21 @@ pub struct Rollup {
     pub next_ns: Option<i64>,
     /// The quantity goes round, as a course does: 359° and 1° have no mean that adding could give, so use none.
     pub circular: bool,
+    /// Nothing of the answer could be told: sums of a long bucket are yet to be made, and that is under way.
+    pub behind: bool,
+}
+
+/// Longest bucket: a leap year.
+pub const MAX_BUCKET_S: u32 = 366 * 86_400;
+
+/// Whether buckets may be so long: what one is made out of is at most some 10,000 rows, and at most an hour of samples.
+pub fn bucket_is_allowed(bucket_s: u32) -> bool {
+    let most = match Level::below(bucket_s) {
+        Level::Second => 3_600,
+        Level::Minute => 7 * 86_400,
+        Level::Hour => MAX_BUCKET_S,
+    };
+    (1..=most).contains(&bucket_s)
 }
 
 /// A sample as it goes into a bucket.
@@ -176,6 +225,13 @@ pub(super) struct Sampled {
     pub(super) utc_ns: i64,
     pub(super) value: f64,
     pub(super) untrusted: bool,
+    pub(super) quality: Quality,
+}
+
+impl Sampled {
+    pub(super) fn new(point: &Point, untrusted: bool) -> Self {
+        Self { utc_ns: point.utc_ns, value: point.value, untrusted, quality: point.quality }
+    }
 }
 
 /// The multiple of `step` at or before a time.
@@ -187,14 +243,14 @@ pub(super) fn floor(ns: i64, step: i64) -> i64 {
 pub(super) fn sum_up(level: Level, mut samples: Vec<Sampled>) -> Vec<Bucket> {
     // By value too, so that two samples of one time always give the same first and last.
     samples.sort_unstable_by(|a, b| a.utc_ns.cmp(&b.utc_ns).then(a.value.total_cmp(&b.value)));
-    join(level, samples.iter().map(|sample| Bucket::new(floor(sample.utc_ns, level.ns()), sample)))
+    join(level.ns(), samples.iter().map(|sample| Bucket::new(floor(sample.utc_ns, level.ns()), sample)))
 }
 
 /// Joins buckets in order of time into longer ones.
-fn join(level: Level, parts: impl IntoIterator<Item = Bucket>) -> Vec<Bucket> {
+fn join(length: i64, parts: impl IntoIterator<Item = Bucket>) -> Vec<Bucket> {
     let mut all: Vec<Bucket> = Vec::new();
     for part in parts {
-        let start_ns = floor(part.start_ns, level.ns());
+        let start_ns = floor(part.start_ns, length);
         match all.last_mut() {
             Some(last) if last.start_ns == start_ns => last.append(&part),
             _ => all.push(Bucket { start_ns, ..part }),
@@ -208,17 +264,32 @@ pub(super) fn rollup(rows: &mut impl Rows, query: &RollupQuery) -> Result<Rollup
     let circular = matches!(query.quantity, Quantity::Course | Quantity::Angle);
     let known = rows.series(&query.gateway)?;
     let series = known.into_iter().find(|s| s.sensor == query.sensor && s.quantity == query.quantity);
-    let step = query.level.ns();
+    let (level, step) = (Level::below(query.bucket_s), i64::from(query.bucket_s.max(1)).saturating_mul(SECOND_NS));
     let range = (floor(query.from_ns, step), floor(query.to_ns, step).saturating_add(step));
     let limit = query.limit.min(MAX_BUCKETS);
-    let mut asking = Asking { query, series, limit: limit + 1, chunks: MAX_CHUNKS, next: None };
-    let mut buckets = asking.level(rows, query.level, range)?;
-    let mut next_ns = asking.next;
+    let each = (step / level.ns()) as usize;
+    // Of a bucket that is longer than its level, every part has to be there; beside the ones asked for, one more tells that
+    // there are more.
+    let most = limit.saturating_mul(each).min(MAX_BUCKETS) + each;
+    // Asking on has to get on, so the first bucket is seen to its end, if that is not a look at days of samples.
+    let first = if step <= Level::Hour.ns() { range.0.saturating_add(step) } else { i64::MIN };
+    let mut asking = Asking { query, series, limit: most, chunks: MAX_CHUNKS, first, next: None };
+    let parts = asking.level(rows, level, range)?;
+    let mut next_ns = asking.next.map(|next| floor(next, step));
+    if parts.len() >= most {
+        let last = parts.last().map(|part| floor(part.start_ns, step));
+        next_ns = next_ns.into_iter().chain(last).min();
+    }
+    let mut buckets = join(step, parts);
+    if let Some(next) = next_ns {
+        buckets.retain(|bucket| bucket.start_ns < next);
+    }
     if buckets.len() > limit {
         next_ns = Some(buckets[limit].start_ns);
         buckets.truncate(limit);
     }
-    Ok(Rollup { buckets, next_ns, circular })
+    let behind = next_ns.is_some_and(|next| next <= range.0) && limit > 0;
+    Ok(Rollup { buckets, next_ns: next_ns.filter(|_| !behind), circular, behind })
 }
 
 /// A question being answered.
@@ -228,6 +299,8 @@ struct Asking<'a> {
     limit: usize,
     /// Records that may still be looked at.
     chunks: usize,
+    /// Up to here all is seen, whatever it costs.
+    first: i64,
     /// The answer is complete up to here only.
     next: Option<i64>,
 }
@@ -273,7 +346,7 @@ impl Asking<'_> {
             self.limit = usize::MAX;
             let minutes = self.level(rows, Level::Minute, (at, to));
             self.limit = limit;
-            all.extend(join(Level::Hour, minutes?));
+            all.extend(join(Level::Hour.ns(), minutes?));
             at = to;
         }
         if let Some(next) = self.next {
@@ -294,11 +367,9 @@ impl Asking<'_> {
     ) -> Result<(), StoreError> {
         let RollupQuery { gateway, sensor, quantity, .. } = self.query;
         let mut scan = Scan::new(rows, gateway, (range.0, range.1 - 1), Some((sensor, *quantity)))?;
-        // Asking on has to get on, so the first bucket is seen to its end whatever it costs.
-        let first = floor(self.query.from_ns, self.query.level.ns()).saturating_add(self.query.level.ns());
         let mut at = range.0;
         while at < range.1 && self.goes_on(all) {
-            if self.chunks == 0 && at >= first {
+            if self.chunks == 0 && at >= self.first {
                 self.next = Some(at);
                 return Ok(());
             }
@@ -307,7 +378,7 @@ impl Asking<'_> {
             self.chunks = self.chunks.saturating_sub(cost);
             at = if samples.is_empty() { floor(scan.next(rows, end)?, level.ns()).clamp(end, range.1) } else { end };
             // By way of seconds, as what is kept was made: so that both are the same to the last digit.
-            all.extend(samples.into_values().flat_map(|samples| join(level, sum_up(Level::Second, samples))));
+            all.extend(samples.into_values().flat_map(|samples| join(level.ns(), sum_up(Level::Second, samples))));
         }
         Ok(())
     }
@@ -363,7 +434,7 @@ fn write(
             Some(known) => *known,
             None => rows.series_id(&mark.gateway, &name.0, name.1)?,
         };
-        let minutes = join(Level::Minute, sum_up(Level::Second, samples));
+        let minutes = join(MINUTE_NS, sum_up(Level::Second, samples));
         all.extend(minutes.into_iter().map(|bucket| (series, bucket)));
     }
     rows.replace_rollups(&mark.gateway, Level::Minute, range, &all)
@@ -388,7 +459,7 @@ fn hours(rows: &mut impl RowsMut, mark: &Mark, upto: i64) -> Result<(), StoreErr
         }
         let mut by_series: BTreeMap<i64, Vec<Bucket>> = BTreeMap::new();
         minutes.into_iter().for_each(|(series, minute)| by_series.entry(series).or_default().push(minute));
-        let joined = |(series, minutes)| join(Level::Hour, minutes).into_iter().map(move |hour| (series, hour));
+        let joined = |(series, minutes)| join(Level::Hour.ns(), minutes).into_iter().map(move |hour| (series, hour));
         let hours: Vec<(i64, Bucket)> = by_series.into_iter().flat_map(joined).collect();
         rows.replace_rollups(&mark.gateway, Level::Hour, (at, to), &hours)?;
         at = to;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use speedwell_wire::{ClockFix, GatewayId, Manifest, Quantity};
+use speedwell_wire::{ClockFix, Event, GatewayId, Loss, Manifest, Quantity};
 
 use super::{
-    Point, StoreError,
+    Latest, Point, StoreError,
     rollup::{Bucket, Level},
 };
 
@@ -38,6 +38,7 @@ pub(super) struct Part {
 pub(super) struct ChunkRow {
     pub(super) manifest: i64,
     pub(super) t_min: i64,
+    pub(super) t_max: i64,
     pub(super) seq: i64,
     pub(super) block: Vec<u8>,
 }
@@ -84,6 +85,65 @@ pub(super) trait Rows {
     /// Buckets that begin in a range, the end exclusive, the earliest first.
     fn rollups(&mut self, series: i64, level: Level, range: (i64, i64), most: usize)
     -> Result<Vec<Bucket>, StoreError>;
+}
+
+/// What a log holds besides samples, what channels there are, and who told where he is. Of all but the logs and the newest
+/// values at most so many as are asked for.
+pub(super) trait Lists: Rows {
+    /// Number and name of a gateway's logs, at most [`MAX_LOGS`], those that a batch came from last.
+    fn logs(&mut self, gateway: &GatewayId) -> Result<Vec<(i64, String)>, StoreError>;
+
+    /// First and last record of gaps that begin in a range of records, in order.
+    fn gaps(&mut self, log: i64, seqs: Seqs, most: usize) -> Result<Vec<Seqs>, StoreError>;
+
+    /// Losses in a range of records, in order: the first record, how many it stands for, and what is declared.
+    fn losses(&mut self, log: i64, seqs: Seqs, most: usize) -> Result<Vec<(i64, i64, Loss)>, StoreError>;
+
+    /// Events in a range of records, in order.
+    fn events(&mut self, log: i64, seqs: Seqs, most: usize) -> Result<Vec<(i64, Event)>, StoreError>;
+
+    /// Clock fixes of some boots in a range of records, in order of boot and boot time.
+    fn clock_fixes(
+        &mut self,
+        log: i64,
+        boots: (u32, u32),
+        seqs: Seqs,
+        most: usize,
+    ) -> Result<Vec<(i64, ClockFix)>, StoreError>;
+
+    /// The newest value of channels whose gateway, sensor and quantity come after these, of one gateway or of all, in the
+    /// database's own order of them; of samples and readings of one channel, both.
+    fn newest(&mut self, only: Option<&GatewayId>, after: &Key, most: usize) -> Result<Vec<Latest>, StoreError>;
+
+    /// Where somebody told where he is, of one device or of all, those that told last.
+    fn trackers(&mut self, device: Option<&GatewayId>, most: usize) -> Result<Vec<Tracker>, StoreError>;
+
+    /// As [`Rows::readings`], but the latest, the latest first.
+    fn readings_back(&mut self, series: i64, range: (i64, i64), most: usize) -> Result<Vec<Point>, StoreError>;
+
+    /// The time of the latest reading of each series in a range.
+    fn latest_times(&mut self, series: &[i64], range: (i64, i64)) -> Result<Vec<Option<i64>>, StoreError>;
+}
+
+/// First and last record, both inclusive.
+pub(super) type Seqs = (i64, i64);
+
+/// Gateway, sensor and quantity.
+pub(super) type Key = (String, String, String);
+
+/// Logs of one gateway that are looked at: a new card each week for twenty years.
+pub(super) const MAX_LOGS: usize = 1_000;
+
+/// A sensor whose places came one by one.
+#[derive(Clone, Debug)]
+pub(super) struct Tracker {
+    pub(super) device: GatewayId,
+    pub(super) sensor: String,
+    /// Its series.
+    pub(super) latitude: i64,
+    pub(super) longitude: i64,
+    pub(super) speed: Option<i64>,
+    pub(super) newest_ns: i64,
 }
 
 /// The tables, to be written.

@@ -20,8 +20,11 @@ pub(super) type Name = (String, Quantity);
 /// Readings cost less to look at than records do.
 const READINGS_A_CHUNK: usize = 100;
 
+/// Of boots of logs.
+pub(super) type Clocks = HashMap<(i64, u32), ClockMap>;
+
 /// Where a stretch of a boot begins at the earliest, UTC ns; the part of the boot; the stretch.
-type Lies = (i64, Part, Stretch);
+pub(super) type Lies = (i64, Part, Stretch);
 
 /// Where in the tables a range of UTC lies.
 pub(super) struct Scan {
@@ -58,10 +61,7 @@ pub(super) fn stretches(
     (from_ns, to_ns): (i64, i64),
 ) -> Result<(Vec<Lies>, Vec<Undated>), StoreError> {
     let parts = rows.parts(gateway)?;
-    let mut boots: Vec<(i64, u32)> = parts.iter().map(|part| (part.log, part.boot)).collect();
-    boots.dedup();
-    let clocks: Vec<ClockMap> = rows.fixes(&boots)?.into_iter().map(ClockMap::new).collect();
-    let of: HashMap<(i64, u32), &ClockMap> = boots.iter().copied().zip(&clocks).collect();
+    let of = clocks(rows, parts.iter().map(|part| (part.log, part.boot)).collect())?;
     let mut found = Vec::new();
     for part in &parts {
         let Some(clock) = of.get(&(part.log, part.boot)) else { continue };
@@ -76,8 +76,15 @@ pub(super) fn stretches(
     Ok((found, undated(&parts, &of, (from_ns, to_ns))))
 }
 
+/// The clocks of boots of logs; those that are asked for twice only once.
+pub(super) fn clocks(rows: &mut impl Rows, mut boots: Vec<(i64, u32)>) -> Result<Clocks, StoreError> {
+    boots.sort_unstable();
+    boots.dedup();
+    Ok(boots.iter().copied().zip(rows.fixes(&boots)?.into_iter().map(ClockMap::new)).collect())
+}
+
 /// The boots that nobody dated and that may lie in the range.
-fn undated(parts: &[Part], clocks: &HashMap<(i64, u32), &ClockMap>, range: (i64, i64)) -> Vec<Undated> {
+pub(super) fn undated(parts: &[Part], clocks: &Clocks, range: (i64, i64)) -> Vec<Undated> {
     // A part a boot, with the first and last time of all of it.
     let mut boots: Vec<Part> = Vec::new();
     for part in parts {
@@ -88,7 +95,7 @@ fn undated(parts: &[Part], clocks: &HashMap<(i64, u32), &ClockMap>, range: (i64,
             _ => boots.push(part.clone()),
         }
     }
-    let clock = |boot: &Part| clocks.get(&(boot.log, boot.boot)).copied();
+    let clock = |boot: &Part| clocks.get(&(boot.log, boot.boot));
     let trusted = |boot: &Part| clock(boot).is_some_and(ClockMap::is_trusted);
     let utc = |boot: &Part, t_ns: i64| clock(boot)?.utc(t_ns.max(0) as u64).map(|(utc, _)| utc);
     let of = |(at, boot): (usize, &Part)| {
@@ -192,7 +199,7 @@ impl Scan {
         for series in &self.series {
             let points = rows.readings(series.id, range, MAX_CHUNKS * READINGS_A_CHUNK)?;
             seen.cost += points.len().div_ceil(READINGS_A_CHUNK);
-            let sampled = |p: Point| Sampled { utc_ns: p.utc_ns, value: p.value, untrusted: false };
+            let sampled = |p: Point| Sampled::new(&p, false);
             if !points.is_empty() {
                 let name = (series.sensor.clone(), series.quantity);
                 seen.samples.entry(name).or_default().extend(points.into_iter().map(sampled));
@@ -213,7 +220,7 @@ impl Scan {
                     for row in &page {
                         let list = self.manifests.get(rows, row.manifest)?;
                         each_column(row, &list, stretch, range, wanted, |channel, points| {
-                            let sampled = points.map(|p| Sampled { utc_ns: p.utc_ns, value: p.value, untrusted });
+                            let sampled = points.map(|p| Sampled::new(&p, untrusted));
                             let name = (channel.sensor.clone(), channel.quantity);
                             let mut sampled = sampled.peekable();
                             if sampled.peek().is_some() {

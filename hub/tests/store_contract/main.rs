@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub)] // modules of a program of its own
 
+mod asked;
 mod database;
 #[path = "../rig/mod.rs"]
 mod rig;
@@ -23,7 +24,9 @@ use speedwell_hub::{
         Committed, Done, HistoryQuery, KEEP_KEYS_NS, MAX_CHUNKS, Reading, Readings, ReadingsDone, Standing, Store, Work,
     },
 };
-use speedwell_wire::{Batch, ClockFix, ClockSource, Loss, LossReason, Quality, Quantity, Record, Samples, frame};
+use speedwell_wire::{
+    Batch, ClockFix, ClockSource, Loss, LossReason, Manifest, Quality, Quantity, Record, Samples, frame,
+};
 
 /// Makes a test of each, for each kind of database.
 macro_rules! contract {
@@ -38,6 +41,16 @@ macro_rules! contract {
 }
 
 contract! {
+    crate::asked::pages_of_many_channels_give_each_sample_once_even_where_an_instant_has_more_than_a_page as pages_of_many_channels_give_each_sample_once_even_where_an_instant_has_more_than_a_page,
+    crate::asked::a_bucket_of_any_length_is_what_its_samples_give as a_bucket_of_any_length_is_what_its_samples_give,
+    crate::asked::the_worst_quality_is_kept_in_sums_and_one_of_an_older_hub_is_not_known as the_worst_quality_is_kept_in_sums_and_one_of_an_older_hub_is_not_known,
+    crate::asked::a_drawing_is_made_of_what_it_costs_least_to_read_and_hides_no_spike_and_no_hole as a_drawing_is_made_of_what_it_costs_least_to_read_and_hides_no_spike_and_no_hole,
+    crate::asked::channels_come_a_page_at_a_time_the_newer_of_samples_and_readings_of_each as channels_come_a_page_at_a_time_the_newer_of_samples_and_readings_of_each,
+    crate::asked::what_is_missing_is_told_in_order_with_where_it_lies_and_why as what_is_missing_is_told_in_order_with_where_it_lies_and_why,
+    crate::asked::a_silence_of_a_channel_is_told_where_it_was_heard_before as a_silence_of_a_channel_is_told_where_it_was_heard_before,
+    crate::asked::what_happened_is_told_in_order_of_time_and_an_undated_boot_between_its_neighbours as what_happened_is_told_in_order_of_time_and_an_undated_boot_between_its_neighbours,
+    crate::asked::places_come_the_newest_first_of_one_device_or_of_all_page_after_page as places_come_the_newest_first_of_one_device_or_of_all_page_after_page,
+    crate::asked::a_drawing_says_who_vouches_for_its_times as a_drawing_says_who_vouches_for_its_times,
     crate::rollups::a_day_by_the_minute_is_answered_from_what_is_kept_and_late_data_is_in_the_next_answer as a_day_by_the_minute_is_answered_from_what_is_kept_and_late_data_is_in_the_next_answer,
     crate::rollups::what_is_older_than_it_is_to_be_kept_is_dropped_from_history_counts_and_rollups as what_is_older_than_it_is_to_be_kept_is_dropped_from_history_counts_and_rollups,
     crate::a_reopened_store_knows_its_ledger_and_a_replay_changes_nothing as a_reopened_store_knows_its_ledger_and_a_replay_changes_nothing,
@@ -58,7 +71,11 @@ contract! {
 
 /// Batches as work, through the same decoder as in service.
 fn work(batch: &Batch) -> Work {
-    let mut decoder = Decoder::new(PREFIX, vec![manifest()]);
+    work_with(batch, &manifest())
+}
+
+fn work_with(batch: &Batch, manifest: &Manifest) -> Work {
+    let mut decoder = Decoder::new(PREFIX, vec![manifest.clone()]);
     let topic = format!("{PREFIX}/{}/log", batch.gateway);
     match decoder.read(&topic, &frame::encode(batch), 0) {
         Message::Store { work, .. } => work,

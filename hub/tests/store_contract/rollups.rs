@@ -109,6 +109,7 @@ impl Model {
                 last: at(&points[points.len() - 1]),
                 area: lines.clone().map(area).sum(),
                 bridged_ns: lines.map(|w| w[1].0 - w[0].0).sum(),
+                worst: Some(Quality::Good),
             }
         };
         all.into_iter().map(bucket).collect()
@@ -137,7 +138,8 @@ fn everything(gateway: &GatewayId) -> HistoryQuery {
 
 fn summed(reader: &dyn Read, gateway: &GatewayId, level: Level, limit: usize) -> Vec<Bucket> {
     let HistoryQuery { sensor, quantity, from_ns, to_ns, .. } = everything(gateway);
-    let mut query = RollupQuery { gateway: gateway.clone(), sensor, quantity, level, from_ns, to_ns, limit };
+    let bucket_s = level.seconds();
+    let mut query = RollupQuery { gateway: gateway.clone(), sensor, quantity, bucket_s, from_ns, to_ns, limit };
     let mut all = Vec::new();
     loop {
         let found = reader.rollup(&query).unwrap();

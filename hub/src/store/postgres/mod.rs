@@ -10,6 +10,7 @@ use tokio_postgres::{Config, config::Host, config::SslMode};
 use super::{Done, Read, Store, StoreError, Work, rollup, rows::DAY_NS};
 
 mod keep;
+mod lists;
 mod read;
 mod readings;
 mod rows;

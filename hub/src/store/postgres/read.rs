@@ -9,8 +9,10 @@ use speedwell_wire::{GatewayId, Manifest, Quality, Seq, frame};
 
 use super::session::{Options, Session, apart};
 use crate::store::{
-    Counts, History, HistoryQuery, Latest, LedgerRow, Newest, Read, Reading, Rollup, RollupQuery, Standing, StoreError,
-    gateway, gateway_of, history, latest_of, log_id, merge_latest, rollup, unword,
+    Channels, ChannelsQuery, Counts, DrawQuery, Drawing, Happened, History, HistoryQuery, Latest, LedgerRow, Missing,
+    Newest, Place, PlacesQuery, Read, Reading, Rollup, RollupQuery, Samples, SamplesQuery, Standing, StoreError, Told,
+    ToldQuery, channels, gateway, gateway_of, history, latest_of, log_id, merge_latest, reduce, rollup, samples, told,
+    tracks, unword,
 };
 
 /// Connections that answer at a time; who comes later waits for one.
@@ -42,7 +44,7 @@ impl Reader {
         guard.1 += 1;
         let idle = guard.0.pop();
         drop(guard);
-        let _place = Place(self);
+        let _seat = Seat(self);
         let reused = idle.filter(|session| !session.is_broken());
         let was_idle = reused.is_some();
         let mut session = reused.map_or_else(|| Session::connect(&self.options), Ok)?;
@@ -60,9 +62,9 @@ impl Reader {
 }
 
 /// A place among those who are answered, given back whatever happens.
-struct Place<'a>(&'a Reader);
+struct Seat<'a>(&'a Reader);
 
-impl Drop for Place<'_> {
+impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).1 -= 1;
         self.0.freed.notify_one();
@@ -131,6 +133,30 @@ impl Read for Reader {
 
     fn rollup(&self, query: &RollupQuery) -> Result<Rollup, StoreError> {
         self.ask(|db| rollup::rollup(db, query))
+    }
+
+    fn samples(&self, query: &SamplesQuery) -> Result<Samples, StoreError> {
+        self.ask(|db| samples::samples(db, query))
+    }
+
+    fn draw(&self, query: &DrawQuery) -> Result<Drawing, StoreError> {
+        self.ask(|db| reduce::draw(db, query))
+    }
+
+    fn channels(&self, query: &ChannelsQuery) -> Result<Channels, StoreError> {
+        self.ask(|db| channels::channels(db, query))
+    }
+
+    fn missing(&self, query: &ToldQuery) -> Result<Told<Missing>, StoreError> {
+        self.ask(|db| told::missing(db, query))
+    }
+
+    fn happened(&self, query: &ToldQuery) -> Result<Told<Happened>, StoreError> {
+        self.ask(|db| told::happened(db, query))
+    }
+
+    fn places(&self, query: &PlacesQuery) -> Result<Vec<Place>, StoreError> {
+        self.ask(|db| tracks::places(db, query))
     }
 
     fn standings(&self) -> Result<Vec<(GatewayId, Standing)>, StoreError> {

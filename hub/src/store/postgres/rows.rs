@@ -8,7 +8,7 @@ use tokio_postgres::{Row, types::Type};
 use super::{name, schema::LOCK_ROLLUPS, session::Session};
 use crate::store::{
     Point, StoreError, gateway,
-    rollup::{Bucket, Level, SETTLE_AFTER_NS, floor},
+    rollup::{Bucket, Level, SETTLE_AFTER_NS, floor, rank, worst_of},
     rows::{ChunkRow, MAX_FIXES, Mark, Part, Rows, RowsMut, Series},
     unword, word,
 };
@@ -41,6 +41,7 @@ fn bucket(row: &Row) -> Bucket {
         last: (at(8), row.get(9)),
         area: row.get(10),
         bridged_ns: row.get(11),
+        worst: worst_of(row.get(12)),
     }
 }
 
@@ -95,13 +96,15 @@ impl Rows for Session {
         let first = from.saturating_sub(part.widest);
         let after = after.unwrap_or((first, i64::MIN));
         let rows = self.query(
-            "SELECT manifest, t_min, seq, block FROM chunks
+            "SELECT manifest, t_min, seq, block, t_max FROM chunks
              WHERE day = $1 AND log = $2 AND boot = $3 AND (t_min, seq) > ($4, $5) AND t_min BETWEEN $6 AND $7
                 AND t_max >= $8 ORDER BY t_min, seq LIMIT $9",
             &[&part.day, &part.log, &i64::from(part.boot), &after.0, &after.1, &first, &to, &from, &(most as i64)],
         )?;
-        let chunk =
-            |row: &Row| ChunkRow { manifest: row.get(0), t_min: row.get(1), seq: row.get(2), block: row.get(3) };
+        let chunk = |row: &Row| {
+            let (manifest, t_min, seq) = (row.get(0), row.get(1), row.get(2));
+            ChunkRow { manifest, t_min, seq, block: row.get(3), t_max: row.get(4) }
+        };
         Ok(rows.iter().map(chunk).collect())
     }
 
@@ -150,7 +153,7 @@ impl Rows for Session {
         let (from, to) = (floor(from, SECOND_NS) / SECOND_NS, floor(to, SECOND_NS) / SECOND_NS);
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let rows = self.query(
-            "SELECT start, count, untrusted, min, max, sum, first_after, first, last_after, last, area, bridged_ns
+            "SELECT start, count, untrusted, min, max, sum, first_after, first, last_after, last, area, bridged_ns, worst
              FROM rollups WHERE series = $1 AND level = $2 AND start >= $3 AND start < $4 ORDER BY start LIMIT $5",
             &[&series, &level.number(), &from, &to, &most],
         )?;
@@ -201,12 +204,12 @@ impl RowsMut for Session {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let rows = self.query(
             "SELECT start, count, untrusted, min, max, sum, first_after, first, last_after, last, area, bridged_ns,
-                series
+                worst, series
              FROM rollups WHERE series = ANY (ARRAY(SELECT id FROM series WHERE gateway = $1))
                 AND level = 60 AND start >= $2 AND start < $3 ORDER BY start, series LIMIT $4",
             &[&gateway.as_str(), &from, &to, &most],
         )?;
-        Ok(rows.iter().map(|row| (row.get(12), bucket(row))).collect())
+        Ok(rows.iter().map(|row| (row.get(13), bucket(row))).collect())
     }
 
     fn series_id(&mut self, gateway: &GatewayId, sensor: &str, quantity: Quantity) -> Result<i64, StoreError> {
@@ -235,10 +238,11 @@ impl RowsMut for Session {
              AND level = $2 AND start >= $3 AND start < $4",
             &[&gateway.as_str(), &level.number(), &from, &to],
         )?;
-        type Numbers = (i64, i64, i64, i64, i64);
+        type Numbers = (i64, i64, i64, i64, i64, Option<i16>);
         let number = level.number();
         let numbers = |b: &Bucket| -> Numbers {
-            (b.start_ns / SECOND_NS, b.count as i64, b.untrusted as i64, b.first.0 - b.start_ns, b.last.0 - b.start_ns)
+            let (first, last) = (b.first.0 - b.start_ns, b.last.0 - b.start_ns);
+            (b.start_ns / SECOND_NS, b.count as i64, b.untrusted as i64, first, last, b.worst.map(rank))
         };
         let numbers: Vec<Numbers> = buckets.iter().map(|(_, b)| numbers(b)).collect();
         let (i, f) = (Type::INT8, Type::FLOAT8);
@@ -257,11 +261,12 @@ impl RowsMut for Session {
             f.clone(),
             f,
             i,
+            Type::INT2,
         ];
         self.copy(
             "COPY rollups FROM STDIN (FORMAT binary)",
             types,
-            buckets.iter().zip(&numbers).map(|((series, b), n)| -> [&(dyn tokio_postgres::types::ToSql + Sync); 14] {
+            buckets.iter().zip(&numbers).map(|((series, b), n)| -> [&(dyn tokio_postgres::types::ToSql + Sync); 15] {
                 [
                     series,
                     &number,
@@ -277,6 +282,7 @@ impl RowsMut for Session {
                     &b.last.1,
                     &b.area,
                     &b.bridged_ns,
+                    &n.5,
                 ]
             }),
         )

@@ -18,6 +18,7 @@ use speedwell_wire::{ClockFix, Manifest, frame};
 use super::{Done, Read, Store, StoreError, Work, gateway, int, log_id, rollup, unword, word};
 
 mod keep;
+mod lists;
 mod read;
 mod readings;
 mod rows;

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use rusqlite::{Connection, OpenFlags};
 use speedwell_wire::{GatewayId, Manifest, Seq};
 
-use super::{BUSY_TIMEOUT, gateway, log_id, manifest, readings, rows::Tables, unword};
+use super::{BUSY_TIMEOUT, STATEMENTS, gateway, log_id, manifest, readings, rows::Tables, unword};
 use crate::store::{
-    Counts, History, HistoryQuery, Latest, LedgerRow, Newest, Read, Rollup, RollupQuery, Standing, StoreError,
-    gateway_of, history, merge_latest, rollup,
+    Channels, ChannelsQuery, Counts, DrawQuery, Drawing, Happened, History, HistoryQuery, Latest, LedgerRow, Missing,
+    Newest, Place, PlacesQuery, Read, Rollup, RollupQuery, Samples, SamplesQuery, Standing, StoreError, Told,
+    ToldQuery, channels, gateway_of, history, merge_latest, reduce, rollup, samples, told, tracks,
 };
 
 /// Opens a connection a call: that costs some 100 us and leaves nothing to be shared.
@@ -20,7 +21,15 @@ impl Reader {
     fn open(&self) -> Result<Connection, StoreError> {
         let db = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
+        db.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(db)
+    }
+
+    /// What is asked for in several steps has to fit together.
+    fn at_one_moment<T>(&self, ask: impl FnOnce(&mut Tables<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut db = self.open()?;
+        let moment = db.transaction()?;
+        ask(&mut Tables(&moment))
     }
 }
 
@@ -60,16 +69,35 @@ impl Read for Reader {
     }
 
     fn history(&self, query: &HistoryQuery) -> Result<History, StoreError> {
-        let mut db = self.open()?;
-        // One moment of it: what is asked for in several steps has to fit together.
-        let moment = db.transaction()?;
-        history::history(&mut Tables(&moment), query)
+        self.at_one_moment(|rows| history::history(rows, query))
     }
 
     fn rollup(&self, query: &RollupQuery) -> Result<Rollup, StoreError> {
-        let mut db = self.open()?;
-        let moment = db.transaction()?;
-        rollup::rollup(&mut Tables(&moment), query)
+        self.at_one_moment(|rows| rollup::rollup(rows, query))
+    }
+
+    fn samples(&self, query: &SamplesQuery) -> Result<Samples, StoreError> {
+        self.at_one_moment(|rows| samples::samples(rows, query))
+    }
+
+    fn draw(&self, query: &DrawQuery) -> Result<Drawing, StoreError> {
+        self.at_one_moment(|rows| reduce::draw(rows, query))
+    }
+
+    fn channels(&self, query: &ChannelsQuery) -> Result<Channels, StoreError> {
+        self.at_one_moment(|rows| channels::channels(rows, query))
+    }
+
+    fn missing(&self, query: &ToldQuery) -> Result<Told<Missing>, StoreError> {
+        self.at_one_moment(|rows| told::missing(rows, query))
+    }
+
+    fn happened(&self, query: &ToldQuery) -> Result<Told<Happened>, StoreError> {
+        self.at_one_moment(|rows| told::happened(rows, query))
+    }
+
+    fn places(&self, query: &PlacesQuery) -> Result<Vec<Place>, StoreError> {
+        self.at_one_moment(|rows| tracks::places(rows, query))
     }
 
     fn standings(&self) -> Result<Vec<(GatewayId, Standing)>, StoreError> {

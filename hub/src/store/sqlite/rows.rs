@@ -8,14 +8,15 @@ use speedwell_wire::{ClockFix, GatewayId, Manifest, Quantity};
 use super::{clock_fix, gateway, manifest, unword, word};
 use crate::store::{
     Point, StoreError,
-    rollup::{Bucket, Level, SETTLE_AFTER_NS, floor},
+    rollup::{Bucket, Level, SETTLE_AFTER_NS, floor, rank, worst_of},
     rows::{ChunkRow, MAX_FIXES, Mark, Part, Rows, RowsMut, Series},
 };
 
 const SECOND_NS: i64 = Duration::from_secs(1).as_nanos() as i64;
 
 /// What [`bucket`] reads.
-const BUCKET: &str = "start, count, untrusted, min, max, sum, first_after, first, last_after, last, area, bridged_ns";
+const BUCKET: &str =
+    "start, count, untrusted, min, max, sum, first_after, first, last_after, last, area, bridged_ns, worst";
 
 fn bucket(row: &Row<'_>) -> rusqlite::Result<Bucket> {
     let start_ns = row.get::<_, i64>(0)?.saturating_mul(SECOND_NS);
@@ -23,7 +24,8 @@ fn bucket(row: &Row<'_>) -> rusqlite::Result<Bucket> {
     let at = |column| Ok::<_, rusqlite::Error>(start_ns.saturating_add(row.get(column)?));
     let (first, last) = ((at(6)?, row.get(7)?), (at(8)?, row.get(9)?));
     let (min, max, sum, area) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(10)?);
-    Ok(Bucket { start_ns, count, untrusted, min, max, sum, first, last, area, bridged_ns: row.get(11)? })
+    let (bridged_ns, worst) = (row.get(11)?, worst_of(row.get(12)?));
+    Ok(Bucket { start_ns, count, untrusted, min, max, sum, first, last, area, bridged_ns, worst })
 }
 
 /// A connection inside a transaction.
@@ -70,14 +72,15 @@ impl Rows for Tables<'_> {
         let first = from.saturating_sub(part.widest);
         let after = after.unwrap_or((first, i64::MIN));
         let mut rows = self.0.prepare_cached(
-            "SELECT manifest, t_min, seq, block FROM chunks
+            "SELECT manifest, t_min, seq, block, t_max FROM chunks
              WHERE log = ? AND boot = ? AND (t_min, seq) > (?, ?) AND t_min BETWEEN ? AND ? AND t_max >= ?
                 AND seq BETWEEN ? AND ? ORDER BY t_min, seq LIMIT ?",
         )?;
         let (log, boot, seqs) = (part.log, part.boot, part.seqs);
         let given = params![log, boot, after.0, after.1, first, to, from, seqs.0, seqs.1, most as i64];
         let chunk = |row: &Row<'_>| {
-            Ok(ChunkRow { manifest: row.get(0)?, t_min: row.get(1)?, seq: row.get(2)?, block: row.get(3)? })
+            let (manifest, t_min, seq) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(ChunkRow { manifest, t_min, seq, block: row.get(3)?, t_max: row.get(4)? })
         };
         Ok(rows.query_map(given, chunk)?.collect::<Result<_, _>>()?)
     }
@@ -179,7 +182,7 @@ impl RowsMut for Tables<'_> {
         let (from, to) = (floor(from, SECOND_NS) / SECOND_NS, floor(to, SECOND_NS) / SECOND_NS);
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let found =
-            rows.query_map(params![gateway.as_str(), from, to, most], |row| Ok((row.get(12)?, bucket(row)?)))?;
+            rows.query_map(params![gateway.as_str(), from, to, most], |row| Ok((row.get(13)?, bucket(row)?)))?;
         Ok(found.collect::<Result<_, _>>()?)
     }
 
@@ -212,7 +215,7 @@ impl RowsMut for Tables<'_> {
             )?
             .execute(params![gateway.as_str(), level.number(), from, to])?;
         let mut insert =
-            self.0.prepare_cached("INSERT INTO rollups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+            self.0.prepare_cached("INSERT INTO rollups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
         for (series, b) in buckets {
             insert.execute(params![
                 series,
@@ -228,7 +231,8 @@ impl RowsMut for Tables<'_> {
                 b.last.0 - b.start_ns,
                 b.last.1,
                 b.area,
-                b.bridged_ns
+                b.bridged_ns,
+                b.worst.map(rank)
             ])?;
         }
         Ok(())

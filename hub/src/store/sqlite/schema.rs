@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::store::StoreError;
 
 /// Each brings the database one form further; `user_version` counts them. Written ones are never changed.
-const STEPS: [&str; 4] = [FIRST, TRUSTED, READINGS, ROLLUPS];
+const STEPS: [&str; 5] = [FIRST, TRUSTED, READINGS, ROLLUPS, WORST];
 
 /// ```text
 /// ledger     one row a log of a gateway: thru is what the confirmation says
@@ -208,6 +208,9 @@ CREATE TABLE rollups (
 -- All that is stored by now is yet to be summed up.
 INSERT INTO marks SELECT DISTINCT gateway, -9223372020000000000, 9223372020000000000, 0 FROM ledger;
 ";
+
+/// The worst quality in a bucket, ranked; none where the bucket was made before it was kept.
+const WORST: &str = "ALTER TABLE rollups ADD COLUMN worst INTEGER;";
 
 /// Brings the database to the newest form.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {

@@ -1,0 +1,3 @@
+//! Commands of the hub.
+
+pub(crate) mod access;

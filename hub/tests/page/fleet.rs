@@ -1,0 +1,224 @@
+//! The table of the fleet.
+
+use std::time::Duration;
+
+use serde_json::json;
+use speedwell_wire::{NoData, Quality, Record, topic::Topics};
+
+use crate::{
+    browser::{Browser, ENTER, TAB},
+    rig::*,
+    says, tell,
+};
+
+/// The cell of a row, as an expression that gives its text in one line.
+fn cell(gateway: &str, column: &str) -> String {
+    format!(
+        "[...(document.querySelector('[data-row={gateway}] [data-column={column}]')?.children ?? [])].map((p) => p.textContent).filter(Boolean).join(' ')"
+    )
+}
+
+/// The gateways in the order they stand in, those that are filtered out left out.
+const ORDER: &str =
+    "[...document.querySelectorAll('.fleet tbody tr:not([hidden])')].map((row) => row.dataset.row).join()";
+
+fn sorted(column: &str) -> String {
+    format!("document.querySelector('th[data-column={column}]').getAttribute('aria-sort')")
+}
+
+async fn type_into(browser: &Browser, column: &str, text: &str) {
+    browser
+        .run(&format!("const field = document.querySelector('input[name={column}]'); field.focus(); field.select()"))
+        .await;
+    match text {
+        "" => browser.press("\u{e003}").await,
+        text => browser.press(text).await,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_sorts_and_filters_the_fleet_zero_is_a_number_and_silence_is_none() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let at = rig.hub().http;
+    browser.watch(at, "/").await;
+    browser.sees("!document.querySelector('.empty').hidden").await;
+
+    let moving = says(&broker, "truck-10", Ok((22.2222, 0.02, Quality::Good))).await;
+    let stands = says(&broker, "truck-9", Ok((0.0, 0.0, Quality::Stopped))).await;
+    let blind = says(&broker, "truck-2", Err(NoData::NoFix)).await;
+    let gone = says(&broker, "truck-1", Ok((9.0, 0.02, Quality::Good))).await;
+    gone.publish(gone.topics.status(), true, status("truck-1", false)).await;
+    browser.reads(&cell("truck-10", "speed"), "22.22 m/s Good").await;
+    browser.reads(&cell("truck-9", "speed"), "0.00 m/s Stopped").await;
+    browser.reads(&cell("truck-2", "speed"), "No satellite fix").await;
+    browser.sees(&format!("{}.startsWith('Disconnected')", cell("truck-1", "status"))).await;
+    // By name as a person counts, not as text: 2 before 10.
+    browser.reads(ORDER, "truck-1,truck-2,truck-9,truck-10").await;
+    // The last value of a gateway that is gone is soon none of now.
+    browser.sees(&format!("{}.startsWith('No value now last 9.00 m/s')", cell("truck-1", "speed"))).await;
+
+    for gateway in [&moving, &stands] {
+        tell(gateway, Ok((if gateway.name == "truck-9" { 0.0 } else { 22.2222 }, 0.02, Quality::Good))).await;
+    }
+    browser.click("th[data-column=speed] button").await;
+    browser.reads(&sorted("speed"), "ascending").await;
+    browser.reads(ORDER, "truck-9,truck-10,truck-1,truck-2").await;
+    browser.click("th[data-column=speed] button").await;
+    browser.reads(&sorted("speed"), "descending").await;
+    browser.reads(ORDER, "truck-10,truck-9,truck-1,truck-2").await;
+    browser.reads(&sorted("name"), "none").await;
+
+    for (column, text, left) in [
+        ("speed", "=0", "truck-9"),
+        ("speed", ">20", "truck-10"),
+        ("speed", "0..30", "truck-10,truck-9"),
+        ("speed", "fix", "truck-2"),
+        ("speed", "", "truck-10,truck-9,truck-1,truck-2"),
+        ("name", "TRUCK-1", "truck-10,truck-1"),
+        ("clock", "nowhere", ""),
+    ] {
+        type_into(&browser, column, text).await;
+        browser.reads(ORDER, left).await;
+    }
+    browser.reads("document.querySelector('.shown').textContent", "None of 4 passes the filters").await;
+    type_into(&browser, "clock", "").await;
+
+    // What is chosen stands in the address and is there again when the page is loaded anew.
+    browser.reads("location.search", "?sort=-speed&name=TRUCK-1").await;
+    browser.watch(at, "/?sort=-speed&name=TRUCK-1&status=offline").await;
+    browser.reads(ORDER, "truck-1").await;
+    browser.reads("document.querySelector('input[name=name]').value", "TRUCK-1").await;
+    browser.click(".clear").await;
+    browser.reads(ORDER, "truck-10,truck-9,truck-1,truck-2").await;
+    browser.reads("location.search", "?sort=-speed").await;
+
+    // Counts of each status, and a choice of one.
+    let chips =
+        "[...document.querySelectorAll('.states button:not([hidden])')].map((b) => b.textContent.trim()).join()";
+    browser.reads(chips, "All 4,Connected 3,Disconnected 1").await;
+    browser.click("[data-state=offline]").await;
+    browser.reads(ORDER, "truck-1").await;
+    browser.click("[data-state=all]").await;
+    drop(blind);
+    browser.picture("fleet").await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_in_moves_rows_but_takes_neither_focus_nor_filter() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let mut gateways = Vec::new();
+    for (name, speed) in [("a", 10.0), ("b", 20.0), ("c", 30.0)] {
+        gateways.push(says(&broker, name, Ok((speed, 0.02, Quality::Good))).await);
+    }
+    browser.watch(rig.hub().http, "/?sort=-speed&speed=>5").await;
+    browser.reads(ORDER, "c,b,a").await;
+    browser.run("document.querySelector('[data-row=a] a').focus()").await;
+    // The slowest becomes the fastest: its row goes to the top with the focus on it.
+    tell(&gateways[0], Ok((40.0, 0.02, Quality::Good))).await;
+    browser.reads(ORDER, "a,c,b").await;
+    browser.reads("document.activeElement.closest('tr')?.dataset.row", "a").await;
+    tell(&gateways[2], Ok((1.0, 0.02, Quality::Good))).await;
+    browser.reads(ORDER, "a,b").await;
+    tell(&gateways[2], Ok((50.0, 0.02, Quality::Good))).await;
+    browser.reads(ORDER, "c,a,b").await;
+    browser.reads("document.activeElement.closest('tr')?.dataset.row", "a").await;
+    browser.reads("document.querySelector('input[name=speed]').value", ">5").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn losses_are_told_in_the_table_with_what_they_are() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let gateway = says(&broker, "truck-7", Ok((9.0, 0.02, Quality::Good))).await;
+    browser.watch(rig.hub().http, "/").await;
+    browser.reads(&cell("truck-7", "losses"), "0").await;
+    let loss = speedwell_wire::Loss {
+        reason: speedwell_wire::LossReason::SpoolFullOldest,
+        records: 1,
+        samples: 1_700,
+        from: None,
+        until: None,
+    };
+    let first = batch("truck-7", 11, [Record::Loss(loss)]);
+    gateway.batch(&speedwell_wire::Batch { oldest_seq: 11, ..first }).await;
+    browser.reads(&cell("truck-7", "losses"), "1,700 samples, 10 records missing").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyboard_is_enough_to_sort_the_fleet_and_to_open_a_gateway() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let _gateway = says(&broker, "truck-7", Ok((9.0, 0.02, Quality::Good))).await;
+    browser.watch(rig.hub().http, "/").await;
+    browser.reads(ORDER, "truck-7").await;
+    // The first stop is the way past the header.
+    browser.press(TAB).await;
+    browser.reads("document.activeElement.className", "skip").await;
+    browser.press(ENTER).await;
+    browser.reads("document.activeElement.id", "main").await;
+    let tab_to = async |wanted: &str| {
+        for _ in 0..40 {
+            browser.press(TAB).await;
+            if browser.eval(wanted).await == json!(true) {
+                // Who is there can see it.
+                browser.sees("getComputedStyle(document.activeElement).outlineStyle !== 'none'").await;
+                return;
+            }
+        }
+        panic!("no way by keyboard to {wanted}");
+    };
+    tab_to("document.activeElement.closest('th')?.dataset.column === 'speed'").await;
+    browser.press(ENTER).await;
+    browser.reads(&sorted("speed"), "ascending").await;
+    browser.press(" ").await;
+    browser.reads(&sorted("speed"), "descending").await;
+    tab_to("document.activeElement.matches('[data-row=truck-7] a')").await;
+    browser.press(ENTER).await;
+    browser.reads("location.pathname", "/gateway/truck-7").await;
+    browser.reads("document.querySelector('h1')?.textContent", "truck-7").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_gateways_that_all_change_do_not_stall_the_table() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let gateway = TestGateway::connect("one-for-all", broker.port).await;
+    let topics: Vec<Topics> = (0..1_000).map(|n| Topics::new(PREFIX, &id(&format!("truck-{n}")))).collect();
+    for of in &topics {
+        gateway.publish(of.manifest(manifest().hash()), true, speedwell_wire::frame::encode(&manifest())).await;
+    }
+    rig.reaches("messages", 1_000).await;
+    browser.watch(rig.hub().http, "/?sort=-speed").await;
+    browser.time_tasks().await;
+    for round in 1..=3_u64 {
+        for (n, of) in topics.iter().enumerate() {
+            let value = Ok((((n as u64 * 7919 * round) % 300) as f64 / 10.0, 0.02, Quality::Good));
+            let values = vec![speedwell_wire::LiveValue { channel: 1, t_ns: round * 1_000_000_000 - 1, value }];
+            let live =
+                speedwell_wire::Live { manifest: manifest().hash(), boot: 1, now_ns: round * 1_000_000_000, values };
+            gateway.publish(of.live(), false, speedwell_wire::frame::encode(&live)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+    }
+    browser.reads("document.querySelectorAll('.fleet tbody tr').length", 1_000).await;
+    let fastest = "[...document.querySelectorAll('.fleet tbody tr .value')].map((v) => Number(v.textContent))";
+    browser.sees(&format!("{fastest}.every((v, i, all) => i === 0 || all[i - 1] >= v)")).await;
+    let stalled = browser.longest_task().await;
+    println!(
+        "1,000 rows, all changing, sorted by what changes: the page was busy for at most {stalled:.0} ms at a time"
+    );
+    assert!(stalled < 1_500.0, "{stalled} ms");
+}
