@@ -5,8 +5,12 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, extract::Request};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -17,6 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::sent::{Counted, Sent};
 use crate::ingest::told_to_stop;
 
 /// Connections at once: watchers, and programs that send. One more waits in the kernel.
@@ -45,8 +50,13 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: watch::Receiver<
             };
             // A short answer must not wait for the client to acknowledge the one before.
             let _ = stream.set_nodelay(true);
-            let service = TowerToHyperService::new(routes.clone());
-            let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+            let (sent, routes) = (Sent::default(), TowerToHyperService::new(routes.clone()));
+            let stream = TokioIo::new(Counted { stream, sent: sent.clone() });
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(sent.clone());
+                routes.call(request)
+            });
+            let connection = http.serve_connection(stream, service).with_upgrades();
             let mut stop = stop.clone();
             tokio::spawn(async move {
                 let mut connection = pin!(connection);

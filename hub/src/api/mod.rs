@@ -20,6 +20,7 @@ pub mod export;
 pub mod listen;
 mod query;
 pub mod readings;
+mod sent;
 mod ws;
 
 use std::{sync::Arc, time::Instant};
