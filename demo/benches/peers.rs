@@ -53,14 +53,21 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("an event loop");
     let trace = trace::made();
     println!("| what | figure | target | best of the others |\n|---|---|---|---|");
-    for live in [false, true] {
+    // All of it, or the parts that are named: up, in, behind, wear.
+    let named: Vec<String> = std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+    for live in [false, true].into_iter().filter(|_| wanted("up")) {
         runtime.block_on(up(&trace, live));
     }
-    runtime.block_on(ingest(&trace));
-    for millions in [1, 10] {
+    if wanted("in") {
+        runtime.block_on(ingest(&trace));
+    }
+    for millions in [1, 10].into_iter().filter(|_| wanted("behind")) {
         backlog(&binary, &runtime, &trace, millions);
     }
-    wear(&binary);
+    if wanted("wear") {
+        wear(&binary);
+    }
 }
 
 fn row(what: &str, figure: String, target: &str, best: &str) {
@@ -271,7 +278,7 @@ fn backlog(binary: &Path, runtime: &Runtime, trace: &Trace, millions: u64) {
     let targets = ["20 ms", if millions == 1 { "12 MiB" } else { "14 MiB" }];
     if millions > 1 {
         let small = Behind::new(runtime, trace, millions, 32);
-        drop(small.stands(binary, &format!("{what}, max-size = 32 MiB: generations of 2 MiB, not 8"), targets, bests));
+        drop(small.stands(binary, &format!("{what}, max-size = 32 MiB"), targets, bests));
     }
     let behind = Behind::new(runtime, trace, millions, 2048);
     let agent = behind.stands(binary, &what, targets, bests);

@@ -96,6 +96,30 @@ pub(super) struct Chunk<'a> {
     payload: &'a [u8],
 }
 
+/// Bytes that were found to begin with a whole chunk: they need not be checked again to be read.
+#[derive(Clone, Debug)]
+pub(super) struct Whole {
+    bytes: Vec<u8>,
+    first: Seq,
+    count: u16,
+    epoch: u32,
+    payload: std::ops::Range<usize>,
+}
+
+impl Whole {
+    /// `None` when they do not.
+    pub(super) fn of(bytes: Vec<u8>) -> Option<Self> {
+        let Chunk { first, count, epoch, payload } = Chunk::parse(&bytes)?;
+        let payload = HEADER..HEADER + payload.len();
+        Some(Self { bytes, first, count, epoch, payload })
+    }
+
+    pub(super) fn chunk(&self) -> Chunk<'_> {
+        let Self { first, count, epoch, .. } = *self;
+        Chunk { first, count, epoch, payload: &self.bytes[self.payload.clone()] }
+    }
+}
+
 impl<'a> Chunk<'a> {
     /// Reads the chunk that `bytes` begin with; `None` when it is not whole. Any bytes will do.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {

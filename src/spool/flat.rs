@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, fs::File, io, io::Write, os::unix::fs::FileExt,
 use speedwell_wire::Seq;
 
 use super::{
-    chunk::{Builder, Chunk},
-    generation::At,
+    chunk::{Builder, Chunk, Whole},
+    generation::{At, Walked},
     salvage::{Found, chunks_of},
 };
 
@@ -30,26 +30,41 @@ impl Flat {
 
     /// Number of the last record.
     pub(super) fn last(&self) -> Option<Seq> {
-        let (_, found) = self.index.last_key_value()?;
-        Chunk::parse(&self.read(found)?).map(|chunk| chunk.last())
+        self.index.last_key_value().map(|(_, found)| found.last)
+    }
+
+    /// What there is from a number on. Each chunk was read and checked when this was opened.
+    pub(super) fn walk(&self, mut next: Seq) -> Walked {
+        let mut walked = Walked::default();
+        for (first, found) in &self.index {
+            // Two that overlap are of two epochs; what the first has counts.
+            if found.last < next {
+                continue;
+            }
+            walked.holes |= *first > next;
+            walked.last = Some(found.last);
+            walked.bytes += found.len as u64;
+            next = found.last + 1;
+        }
+        walked
     }
 
     /// What lies at `seq`. What cannot be read is a hole.
     pub(super) fn at(&self, seq: Seq) -> At {
         if let Some((_, found)) = self.index.range(..=seq).next_back()
-            && let Some(bytes) = self.read(found)
-            && Chunk::parse(&bytes).is_some_and(|chunk| chunk.first <= seq && seq <= chunk.last())
+            && seq <= found.last
+            && let Some(chunk) = self.read(found)
         {
-            return At::Chunk(bytes);
+            return At::Chunk(chunk);
         }
         let behind = self.index.range(seq.saturating_add(1)..);
         At::Hole(behind.filter(|(_, found)| self.read(found).is_some()).map(|(first, _)| *first).next())
     }
 
-    fn read(&self, found: &Found) -> Option<Vec<u8>> {
+    fn read(&self, found: &Found) -> Option<Whole> {
         let mut bytes = vec![0; found.len];
         self.file.read_exact_at(&mut bytes, found.offset).ok()?;
-        Chunk::parse(&bytes).is_some().then_some(bytes)
+        Whole::of(bytes)
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use speedwell_wire::{Manifest, ManifestHash, Seq, record};
 
 use super::{
-    chunk::Chunk,
+    chunk::{Chunk, Whole},
     disk::{self, Disk, DiskError},
     files,
     flat::{Flat, FlatWriter},
@@ -78,7 +78,7 @@ pub(super) struct Walked {
 /// What lies at a number.
 pub(super) enum At {
     /// A chunk that holds it.
-    Chunk(Vec<u8>),
+    Chunk(Whole),
     /// Nothing up to the number given, exclusive; `None` when nothing comes behind.
     Hole(Option<Seq>),
 }
@@ -211,13 +211,14 @@ impl Generation {
             return Ok(flat.at(seq));
         }
         if let Some((key, bytes)) = self.disk()?.at_or_before(seq)?
-            && good(key, &bytes).is_some_and(|chunk| chunk.first <= seq && seq <= chunk.last())
+            && let Some(whole) = good(key, bytes)
+            && seq <= whole.chunk().last()
         {
-            return Ok(At::Chunk(bytes));
+            return Ok(At::Chunk(whole));
         }
         let mut from = seq;
         while let Some((key, bytes)) = self.disk()?.after(from)? {
-            if good(key, &bytes).is_some() {
+            if good(key, bytes).is_some() {
                 return Ok(At::Hole(Some(key)));
             }
             from = key.max(from + 1);
@@ -232,16 +233,19 @@ impl Generation {
             match self.at(next)? {
                 At::Hole(None) => return Ok(()),
                 At::Hole(Some(after)) => {
-                    let At::Chunk(bytes) = self.at(after)? else { return Ok(()) };
-                    next = seen(&bytes, after, true, &mut see);
+                    let At::Chunk(whole) = self.at(after)? else { return Ok(()) };
+                    next = seen(&whole, true, &mut see);
                 }
-                At::Chunk(bytes) => next = seen(&bytes, next, false, &mut see),
+                At::Chunk(whole) => next = seen(&whole, false, &mut see),
             }
         }
     }
 
     /// Looks at every chunk.
     pub(super) fn walk(&self) -> Result<Walked, DiskError> {
+        if let Some(Body::Flat(flat)) = &self.body {
+            return Ok(flat.walk(self.first));
+        }
         let mut walked = Walked::default();
         self.each_chunk(self.first, |chunk, hole| {
             walked.holes |= hole;
@@ -300,8 +304,8 @@ impl Generation {
         let mut writer = FlatWriter::create(&new.join(FLAT))?;
         let mut next = first;
         while next <= summary.last {
-            let At::Chunk(bytes) = raw.at(next) else { break };
-            let Some(chunk) = Chunk::parse(&bytes) else { break };
+            let At::Chunk(whole) = raw.at(next) else { break };
+            let chunk = whole.chunk();
             for (seq, record) in
                 (chunk.first..).zip(chunk.records()).filter(|(seq, _)| (next..=summary.last).contains(seq))
             {
@@ -403,19 +407,14 @@ impl Drop for RawCopy {
     }
 }
 
-fn seen(bytes: &[u8], next: Seq, hole: bool, see: &mut impl FnMut(&Chunk<'_>, bool)) -> Seq {
-    match Chunk::parse(bytes) {
-        Some(chunk) => {
-            see(&chunk, hole);
-            chunk.last() + 1
-        }
-        // Cannot be: it was parsed to be found. One step on, so that no loop hangs on it.
-        None => next + 1,
-    }
+fn seen(whole: &Whole, hole: bool, see: &mut impl FnMut(&Chunk<'_>, bool)) -> Seq {
+    let chunk = whole.chunk();
+    see(&chunk, hole);
+    chunk.last() + 1
 }
 
-fn good(key: Seq, bytes: &[u8]) -> Option<Chunk<'_>> {
-    Chunk::parse(bytes).filter(|chunk| chunk.first == key)
+fn good(key: Seq, bytes: Vec<u8>) -> Option<Whole> {
+    Whole::of(bytes).filter(|whole| whole.chunk().first == key)
 }
 
 impl From<io::Error> for DiskError {

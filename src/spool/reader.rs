@@ -14,7 +14,6 @@ use std::{
 use speedwell_wire::{LogId, LossReason, Manifest, ManifestHash, Seq, record};
 
 use super::{
-    chunk::Chunk,
     disk,
     error::OpenError,
     files,
@@ -74,7 +73,9 @@ impl Reader {
             return Err(OpenError::NoSpool { path: dir.into() });
         }
         for name in ["meta", "meta-copy"] {
-            if !matches!(files::read_whole(&dir.join(name), 4096), Ok(Some(_))) {
+            // Before the first mark is made, the very first start may have been cut short between the two.
+            let begun = known != Known::Never || dir.join(name).exists();
+            if begun && !matches!(files::read_whole(&dir.join(name), 4096), Ok(Some(_))) {
                 problems.push(format!("{name}, the log's name, cannot be read"));
             }
         }
@@ -199,8 +200,8 @@ impl Reader {
         };
         while end.is_none_or(|end| next < end) {
             match chunks.at(next) {
-                At::Chunk(bytes) => {
-                    let Some(chunk) = Chunk::parse(&bytes) else { break };
+                At::Chunk(whole) => {
+                    let chunk = whole.chunk();
                     let skipped = usize::try_from(next - chunk.first).unwrap_or(usize::MAX);
                     for record in chunk.records().skip(skipped) {
                         see(Stored { first: next, span: 1, bytes: record.to_vec() })?;

@@ -22,6 +22,8 @@ pub(super) struct Found {
     epoch: u32,
     pub(super) offset: u64,
     pub(super) len: usize,
+    /// Number of its last record.
+    pub(super) last: Seq,
 }
 
 /// Calls `take` with every chunk that counts, in order.
@@ -78,7 +80,8 @@ fn scan_window(window: &[u8], offset: u64, found: &mut BTreeMap<Seq, Found>) {
             at += 1;
             continue;
         };
-        let here = Found { epoch: chunk.epoch, offset: offset + at as u64, len: chunk.len() };
+        let (offset, last) = (offset + at as u64, chunk.last());
+        let here = Found { epoch: chunk.epoch, offset, len: chunk.len(), last };
         at += chunk.len();
         let known = found.entry(chunk.first).or_insert(here);
         if known.epoch < here.epoch {

@@ -58,14 +58,10 @@ impl DiskLog {
     /// When the first record of a generation was made.
     pub(super) fn first_time(&self, generation: &Generation) -> Option<When> {
         self.options.max_age?;
-        let At::Chunk(bytes) = generation.at(generation.first).ok()? else { return None };
-        self.count_chunk(&bytes)?.from
-    }
-
-    fn count_chunk(&self, chunk: &[u8]) -> Option<Tally> {
+        let At::Chunk(whole) = generation.at(generation.first).ok()? else { return None };
         let mut tally = Tally::default();
-        let records = Chunk::parse(chunk)?.records().filter_map(|bytes| record::decode(bytes).ok());
+        let records = whole.chunk().records().filter_map(|bytes| record::decode(bytes).ok());
         records.for_each(|record| tally.count(&record, self.manifests.known()));
-        Some(tally)
+        tally.from
     }
 }

@@ -62,7 +62,7 @@ impl DiskLog {
             None => return Ok(self.take_hole(gathering, write_first)),
         };
         match self.look(first, seq)? {
-            At::Chunk(bytes) => Ok(Chunk::parse(&bytes).is_some_and(|chunk| gathering.take_chunk(&chunk))),
+            At::Chunk(whole) => Ok(gathering.take_chunk(&whole.chunk())),
             At::Hole(until) => Ok(self.take_hole(gathering, until.map_or(end, |until| until.min(end)))),
         }
     }
