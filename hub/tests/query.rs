@@ -8,7 +8,7 @@ use std::{
 };
 
 use rig::{
-    http::{get, request, send},
+    http::{download, get, request, send},
     *,
 };
 use serde_json::{Value, json};
@@ -16,12 +16,6 @@ use speedwell_hub::BrokerUrl;
 use speedwell_wire::{
     Batch, Channel, ClockFix, Event, EventKind, Loss, LossReason, Manifest, Quality, Quantity, Record, Samples, block,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
-
 const WHEEL: &str = "gateway=truck-7&sensor=front-wheel&quantity=speed";
 
 /// A hub without a broker: what comes comes over HTTP.
@@ -33,50 +27,6 @@ async fn post(rig: &HubRig, path: &str, body: &Value) {
     let head = "Content-Type: application/json\r\n";
     let (status, _, told) = send(rig.hub().http, "POST", path, head, body.to_string().as_bytes()).await;
     assert!(status < 300, "{told}");
-}
-
-/// A hub, a gateway and what it sends.
-async fn with(manifest: &Manifest, batches: impl IntoIterator<Item = Batch>) -> (Mosquitto, HubRig, TestGateway) {
-    let broker = Mosquitto::start();
-    let rig = HubRig::start(broker.url()).await;
-    let gateway = TestGateway::connect("truck-7", broker.port).await;
-    gateway.manifest(manifest).await;
-    for batch in batches {
-        let thru = batch.first_seq + batch.entries.len() as u64 - 1;
-        gateway.batch(&batch).await;
-        gateway.confirmed(thru).await;
-    }
-    (broker, rig, gateway)
-}
-
-/// Status, head, what came of the body, and whether it was whole: chunks and the last of no length.
-async fn download(at: SocketAddr, path: &str) -> (u16, String, String, bool) {
-    let mut stream = TcpStream::connect(at).await.unwrap();
-    let ask = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
-    stream.write_all(ask.as_bytes()).await.unwrap();
-    let mut all = Vec::new();
-    // One that is cut may be reset.
-    let _ = timeout(LONG, stream.read_to_end(&mut all)).await.expect("in time");
-    let end = all.windows(4).position(|w| w == b"\r\n\r\n").expect("a head") + 4;
-    let head = String::from_utf8(all[..end].to_vec()).unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    if !head.contains("transfer-encoding: chunked") {
-        return (status, head, String::from_utf8(all[end..].to_vec()).unwrap(), true);
-    }
-    let (mut rest, mut body) = (&all[end..], Vec::new());
-    while let Some(line) = rest.windows(2).position(|w| w == b"\r\n") {
-        let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
-        if length == 0 {
-            return (status, head, String::from_utf8(body).unwrap(), true);
-        }
-        let chunk = &rest[line + 2..];
-        body.extend_from_slice(&chunk[..length.min(chunk.len())]);
-        if chunk.len() < length + 2 {
-            break;
-        }
-        rest = &chunk[length + 2..];
-    }
-    (status, head, String::from_utf8(body).unwrap(), false)
 }
 
 /// All points of a channel, so many at a time.
@@ -104,7 +54,7 @@ fn reading(device: &str, sensor: &str, quantity: &str, n: i64, value: f64) -> Va
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_is_open_at_the_end_that_is_not_told_and_pages_and_exports_give_the_same_samples() {
     let (_broker, rig, _) =
-        with(&manifest(), [batch("truck-7", 1, [fix()]), seconds("truck-7", 2..=40), seconds("truck-7", 41..=60)])
+        sent(&manifest(), [batch("truck-7", 1, [fix()]), seconds("truck-7", 2..=40), seconds("truck-7", 41..=60)])
             .await;
     let at = rig.hub().http;
     let readings: Vec<Value> = [5, 30, 90].map(|n| reading("truck-7", "front-wheel", "speed", n, 7.5)).into();
@@ -159,7 +109,7 @@ async fn a_range_is_open_at_the_end_that_is_not_told_and_pages_and_exports_give_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_that_fails_midway_is_cut_and_does_not_end_like_a_whole_one() {
     let first = std::iter::once(fix()).chain((2..=3_000).map(second));
-    let (_broker, rig, _) = with(&manifest(), [batch("truck-7", 1, first)]).await;
+    let (_broker, rig, _) = sent(&manifest(), [batch("truck-7", 1, first)]).await;
     let db = rusqlite::Connection::open(rig.database()).unwrap();
     assert_eq!(db.execute("UPDATE chunks SET block = x'ff' WHERE seq = 2900", []).unwrap(), 1);
     for (format, end) in [("csv", ""), ("jsonl", "complete"), ("geojson", "complete"), ("gpx", "</gpx>")] {
@@ -171,49 +121,6 @@ async fn an_export_that_fails_midway_is_cut_and_does_not_end_like_a_whole_one() 
             assert!(body.len() > 100_000 && (end.is_empty() || !body.contains(end)), "{format}");
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_third_export_is_told_to_come_again_and_a_slow_client_holds_neither_memory_nor_the_hubs_end() {
-    let batches = (0..40).map(|n| seconds("truck-7", n * 500 + 1..=n * 500 + 500));
-    let (_broker, mut rig, gateway) = with(&manifest(), batches).await;
-    gateway.batch(&batch("truck-7", 20_001, [fix()])).await;
-    gateway.confirmed(20_001).await;
-    let at = rig.hub().http;
-    let path = "/api/v1/export?format=jsonl&gateway=truck-7";
-    let begin = || async {
-        let mut stream = TcpStream::connect(at).await.unwrap();
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes()).await.unwrap();
-        let mut some = [0; 1024];
-        stream.read_exact(&mut some).await.unwrap();
-        assert!(some.starts_with(b"HTTP/1.1 200"));
-        stream
-    };
-    let before = resident_kib();
-    let slow = [begin().await, begin().await];
-    let (status, head, body) = request(at, "GET", path, None).await;
-    assert!(status == 503 && head.contains("retry-after: 10") && body.contains("2 exports"), "{head} {body}");
-    // What is asked otherwise is answered meanwhile.
-    assert_eq!(get(at, &format!("/api/v1/history?{WHEEL}&limit=5")).await["points"].as_array().unwrap().len(), 5);
-    let held = resident_kib().saturating_sub(before);
-    assert!(held < 64 * 1024, "{held} KiB more while 60 MB wait to be taken");
-    drop(slow);
-    let mut tries = 0;
-    while download(at, &format!("{path}&to={}", time(20))).await.0 == 503 {
-        tries += 1;
-        assert!(tries < 200, "a client that goes gives its place free");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let (_, _, body, whole) = download(at, path).await;
-    assert!(whole && body.ends_with("{\"complete\":true,\"rows\":200000}\n"));
-    let _slow = begin().await;
-    timeout(LONG, rig.stop()).await.expect("it stops while somebody downloads");
-}
-
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,7 +146,7 @@ async fn a_track_is_the_places_of_a_sensor_with_its_speed_and_a_silence_parts_it
         Record::Samples(Samples { manifest: manifest.hash(), boot: 1, block })
     };
     let records = std::iter::once(fix()).chain([2, 3, 4, 100, 101].map(record));
-    let (_broker, rig, _) = with(&manifest, [batch("truck-7", 1, records)]).await;
+    let (_broker, rig, _) = sent(&manifest, [batch("truck-7", 1, records)]).await;
     let at = rig.hub().http;
     let (_, head, body, whole) = download(at, "/api/v1/export?format=geojson&gateway=truck-7").await;
     assert!(whole && head.contains("application/geo+json"));
@@ -263,7 +170,7 @@ async fn a_track_is_the_places_of_a_sensor_with_its_speed_and_a_silence_parts_it
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_range_is_told_by_few_points_with_its_holes_and_says_how_they_were_chosen() {
     let records = std::iter::once(fix()).chain((2..=900).filter(|s| !(400..=500).contains(s)).map(second));
-    let (_broker, rig, _) = with(&manifest(), [batch("truck-7", 1, records)]).await;
+    let (_broker, rig, _) = sent(&manifest(), [batch("truck-7", 1, records)]).await;
     let at = rig.hub().http;
     let drawn = get(at, &format!("/api/v1/history?{WHEEL}&max-points=200")).await;
     let points = drawn["points"].as_array().unwrap();
@@ -285,7 +192,7 @@ async fn a_long_range_is_told_by_few_points_with_its_holes_and_says_how_they_wer
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_is_summed_up_by_any_number_of_seconds() {
     let records = std::iter::once(fix()).chain((2..=1_000).map(second));
-    let (_broker, rig, _) = with(&manifest(), [batch("truck-7", 1, records)]).await;
+    let (_broker, rig, _) = sent(&manifest(), [batch("truck-7", 1, records)]).await;
     let at = rig.hub().http;
     for (bucket, count) in [("1s", 999), ("7s", 143), ("1m", 17), ("90s", 12), ("15m", 2), ("1h", 1), ("7d", 1)] {
         let told = get(at, &format!("/api/v1/rollup?{WHEEL}&bucket={bucket}")).await;
@@ -305,7 +212,7 @@ async fn a_channel_is_summed_up_by_any_number_of_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn newest_values_and_channels_come_a_page_at_a_time() {
-    let (_broker, rig, _) = with(&manifest(), [batch("truck-7", 1, [fix(), second(2)])]).await;
+    let (_broker, rig, _) = sent(&manifest(), [batch("truck-7", 1, [fix(), second(2)])]).await;
     let at = rig.hub().http;
     let readings: Vec<Value> = (0..5).map(|n| reading(&format!("bike-{n}"), "a/b", "speed", n, n as f64)).collect();
     post(&rig, "/api/v1/readings", &json!(readings)).await;
@@ -356,7 +263,7 @@ async fn what_is_missing_and_what_happened_is_told_in_order_with_its_reason() {
     let dated = Record::Clock(ClockFix { boot: 3, utc_ns: BOOT_UTC_NS + 1_000_000_000_000, ..good });
     let of_boot = |boot| Record::Samples(Samples { boot, ..samples.clone() });
     let later = Batch { oldest_seq: 9, ..batch("truck-7", 9, [second(20), of_boot(2), dated, of_boot(3)]) };
-    let (_broker, rig, _) = with(&manifest(), [first, later]).await;
+    let (_broker, rig, _) = sent(&manifest(), [first, later]).await;
     let at = rig.hub().http;
     let range = format!("from={}&to={}", time(0), time(1_010));
     let told = get(at, &format!("/api/v1/gaps?{WHEEL}&periods=50&{range}")).await;

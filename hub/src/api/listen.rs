@@ -18,7 +18,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{access::Peer, tls::Tls};
+use super::{
+    access::Peer,
+    sent::{Counted, Sent},
+    tls::Tls,
+};
 use crate::ingest::told_to_stop;
 
 /// Connections at once: watchers, and programs that send. One more waits in the kernel.
@@ -72,7 +76,7 @@ async fn connection(
     // A short answer must not wait for the client to acknowledge the one before.
     let _ = stream.set_nodelay(true);
     let peer = Peer { address: from.ip().to_canonical(), tls: tls.is_some() };
-    let routes = Routes { routes: TowerToHyperService::new(routes), peer };
+    let routes = Routes { routes: TowerToHyperService::new(routes), peer, sent: Sent::default() };
     let Some(tls) = tls else { return talk(stream, routes, stop).await };
     // A handshake waits for the client, so it holds up nobody else.
     let encrypted = tokio::select! {
@@ -93,7 +97,8 @@ async fn talk(
 ) {
     let mut http = http1::Builder::new();
     http.pipeline_flush(true).timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), routes).with_upgrades());
+    let stream = TokioIo::new(Counted { stream, sent: routes.sent.clone() });
+    let mut connection = pin!(http.serve_connection(stream, routes).with_upgrades());
     // A client that breaks off or sends no HTTP is its own affair.
     tokio::select! {
         _ = connection.as_mut() => {}
@@ -104,10 +109,11 @@ async fn talk(
     }
 }
 
-/// The routes, told with each request where it comes from.
+/// The routes, told with each request where it comes from and what its connection has written.
 struct Routes {
     routes: TowerToHyperService<Router>,
     peer: Peer,
+    sent: Sent,
 }
 
 impl Service<Request<Incoming>> for Routes {
@@ -117,6 +123,7 @@ impl Service<Request<Incoming>> for Routes {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.sent.clone());
         self.routes.call(request)
     }
 }

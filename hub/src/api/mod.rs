@@ -21,6 +21,7 @@ pub mod export;
 pub mod listen;
 mod query;
 pub mod readings;
+mod sent;
 pub mod tls;
 mod ws;
 

@@ -168,7 +168,10 @@ pub(super) fn choose(rows: &mut impl Lists, query: &DrawQuery) -> Result<Source,
     if let Some(series) = &series {
         let hour = Level::Hour.ns();
         let range = (super::rollup::floor(*from_ns, hour), to_ns.saturating_add(1));
-        counted = rows.rollups(series.id, Level::Hour, range, MAX_BUCKETS)?.iter().map(|hour| hour.count).sum();
+        let hours = rows.rollups(series.id, Level::Hour, range, MAX_BUCKETS)?;
+        counted = hours.iter().map(|hour| hour.count).sum();
+        // Sums may be there of samples that are not any more.
+        extents.extend(hours.first().zip(hours.last()).map(|(first, last)| (first.first.0, last.last.0)));
         if series.read {
             let first = rows.readings(series.id, (*from_ns, *to_ns), 1)?;
             let last = rows.readings_back(series.id, (*from_ns, *to_ns), 1)?;

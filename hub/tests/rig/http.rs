@@ -6,7 +6,10 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
+
+use super::LONG;
 
 /// Status, head and body.
 pub type Answer = (u16, String, String);
@@ -54,4 +57,34 @@ pub async fn get(at: SocketAddr, path: &str) -> Value {
     let (status, _, body) = request(at, "GET", path, None).await;
     assert_eq!(status, 200, "{path}: {body}");
     serde_json::from_str(&body).unwrap()
+}
+
+/// Status, head, what came of the body, and whether it was whole: chunks and the last of no length.
+pub async fn download(at: SocketAddr, path: &str) -> (u16, String, String, bool) {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    // One that is cut may be reset.
+    let _ = timeout(LONG, stream.read_to_end(&mut all)).await.expect("in time");
+    let end = all.windows(4).position(|w| w == b"\r\n\r\n").expect("a head") + 4;
+    let head = String::from_utf8(all[..end].to_vec()).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    if !head.contains("transfer-encoding: chunked") {
+        return (status, head, String::from_utf8(all[end..].to_vec()).unwrap(), true);
+    }
+    let (mut rest, mut body) = (&all[end..], Vec::new());
+    while let Some(line) = rest.windows(2).position(|w| w == b"\r\n") {
+        let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+        if length == 0 {
+            return (status, head, String::from_utf8(body).unwrap(), true);
+        }
+        let chunk = &rest[line + 2..];
+        body.extend_from_slice(&chunk[..length.min(chunk.len())]);
+        if chunk.len() < length + 2 {
+            break;
+        }
+        rest = &chunk[length + 2..];
+    }
+    (status, head, String::from_utf8(body).unwrap(), false)
 }

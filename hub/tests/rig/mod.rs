@@ -277,6 +277,20 @@ impl Drop for TestGateway {
     }
 }
 
+/// A hub, a gateway and what it sends, when all of it is confirmed.
+pub async fn sent(manifest: &Manifest, batches: impl IntoIterator<Item = Batch>) -> (Mosquitto, HubRig, TestGateway) {
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(manifest).await;
+    for batch in batches {
+        let thru = batch.first_seq + batch.entries.len() as u64 - 1;
+        gateway.batch(&batch).await;
+        gateway.confirmed(thru).await;
+    }
+    (broker, rig, gateway)
+}
+
 /// A channel's number and what it says.
 pub type Said = (u16, Result<(f64, f32, Quality), NoData>);
 

@@ -383,8 +383,10 @@ pub fn places_come_the_newest_first_of_one_device_or_of_all_page_after_page(on: 
     assert_eq!(ask(Some("nobody"), i64::MIN, i64::MAX, 0, 1), []);
 }
 
+type ChannelValue = (u16, i16);
+
 /// A truck's channels in one record, out of order of time and overlapping.
-fn mixed(records: &[(u8, u16, Vec<(u16, i16)>)]) -> (Manifest, Vec<(LogId, Batch)>) {
+fn mixed(records: &[(u8, u16, Vec<ChannelValue>)]) -> (Manifest, Vec<(LogId, Batch)>) {
     let manifest = Manifest {
         channels: vec![
             channel(1, "front-wheel", Quantity::Speed),

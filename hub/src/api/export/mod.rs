@@ -21,7 +21,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    extract::State,
+    extract::{Extension, State},
     http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -35,6 +35,7 @@ use tokio::{
 use super::{
     ApiError, Complaint, Context,
     query::{Asked, Utc},
+    sent::Sent,
 };
 use crate::store::{Read, SamplesQuery};
 
@@ -102,7 +103,11 @@ enum Cut {
         (status = 400, body = Complaint), (status = 503, body = Complaint)
     )
 )]
-pub(super) async fn export(State(context): State<Context>, asked: Asked) -> Result<Response, ApiError> {
+pub(super) async fn export(
+    State(context): State<Context>,
+    Extension(sent): Extension<Sent>,
+    asked: Asked,
+) -> Result<Response, ApiError> {
     let names = ["format", "gateway", "sensor", "quantity", "from", "to"];
     let asked = asked.only(&names, &["sensor", "quantity"])?;
     let wanted = "wanted is one of csv, jsonl, geojson, gpx";
@@ -125,7 +130,8 @@ pub(super) async fn export(State(context): State<Context>, asked: Asked) -> Resu
     let (sensors, from_ns, to_ns) = (asked.texts("sensor"), range.from_ns, range.to_ns);
     let query = SamplesQuery { gateway, sensors, quantities, from_ns, to_ns, skip: 0, limit: PAGE };
     let permit = context.exports.clone().try_acquire_owned().map_err(|_| ApiError::Exporting)?;
-    let body = Body::new(stream(context.reader, context.stop, format, query, permit));
+    let pieces = stream(context.reader, context.stop, format, query, permit);
+    let body = Body::new(Stream { pieces, whole: false, enough: sent.bytes(), given: sent.bytes(), sent });
     let mut response = ([(header::CONTENT_TYPE, format.content_type())], body).into_response();
     if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
@@ -147,7 +153,7 @@ fn stream(
     format: Format,
     query: SamplesQuery,
     permit: OwnedSemaphorePermit,
-) -> Stream {
+) -> mpsc::Receiver<io::Result<Option<Bytes>>> {
     let (pieces, taken) = mpsc::channel(WAITING);
     let gateway = query.gateway.clone();
     tokio::task::spawn_blocking(move || {
@@ -164,7 +170,7 @@ fn stream(
         }
         drop(permit);
     });
-    Stream { pieces: taken, whole: false }
+    taken
 }
 
 /// Where an export is written to.
@@ -216,6 +222,11 @@ impl Out {
 struct Stream {
     pieces: mpsc::Receiver<io::Result<Option<Bytes>>>,
     whole: bool,
+    /// What the connection has written; how much of it is enough for the next piece to be given, all but the last; and what
+    /// it will have written when all that was given has left.
+    sent: Sent,
+    enough: u64,
+    given: u64,
 }
 
 impl hyper::body::Body for Stream {
@@ -226,8 +237,15 @@ impl hyper::body::Body for Stream {
         if self.whole {
             return Poll::Ready(None);
         }
+        if self.sent.poll(self.enough, cx).is_pending() {
+            return Poll::Pending;
+        }
         self.pieces.poll_recv(cx).map(|piece| match piece {
-            Some(Ok(Some(bytes))) => Some(Ok(Frame::data(bytes))),
+            Some(Ok(Some(bytes))) => {
+                self.enough = self.given;
+                self.given = self.given.saturating_add(bytes.len() as u64);
+                Some(Ok(Frame::data(bytes)))
+            }
             Some(Ok(None)) => {
                 self.whole = true;
                 None
