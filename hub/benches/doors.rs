@@ -8,10 +8,12 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::Path,
     process::{Child, Command},
     time::{Duration, Instant},
 };
 
+use speedwell_hub::access::{Book, By, NewKey, Scope};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -26,6 +28,8 @@ const FROM_NS: i64 = 1_767_225_600_000_000_000;
 #[derive(Clone, Copy)]
 enum Door {
     Http,
+    /// With a key of the hub's, which then asks everybody who he is.
+    Known,
     Alias,
     Keyed,
     Tcp,
@@ -36,7 +40,9 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     for (what, door, connections, depth) in [
         ("HTTP, 100 connections", Door::Http, 100, 1),
+        ("HTTP with a key, 100 connections", Door::Known, 100, 1),
         ("HTTP, 2,000 connections", Door::Http, 2000, 1),
+        ("HTTP with a key, 2,000 connections", Door::Known, 2000, 1),
         ("HTTP, 2,000 connections, 8 requests at a time each", Door::Http, 2000, 8),
         ("HTTP with Idempotency-Key, 2,000 connections", Door::Keyed, 2000, 1),
         ("HTTP alias (three readings each), 2,000 connections", Door::Alias, 2000, 1),
@@ -56,10 +62,11 @@ async fn measure(door: Door, requests: u64, connections: u64, depth: u64) -> (f6
     // Nobody is the broker: that door is not what is measured.
     let lines = format!(
         "[broker]\nurl = \"mqtt://127.0.0.1:1\"\n[store]\npath = \"{}\"\n[http]\nlisten = \"{http}\"\n\
-         [tcp]\nlisten = \"{tcp}\"\n[log]\nlevel = \"off\"\n",
+         [access]\nrequests-per-second = 10000000\n[tcp]\nlisten = \"{tcp}\"\n[log]\nlevel = \"off\"\n",
         directory.path().join("hub.sqlite").display()
     );
     fs::write(&config, lines).expect("a configuration");
+    let known = matches!(door, Door::Known).then(|| key(&directory.path().join("access.sqlite")));
     let hub = Hub(Command::new(env!("CARGO_BIN_EXE_speedwell-hub"))
         .args(["run", "--config"])
         .arg(&config)
@@ -74,8 +81,9 @@ async fn measure(door: Door, requests: u64, connections: u64, depth: u64) -> (f6
     }
     let (cpu, began) = (cpu_seconds(hub.0.id()), Instant::now());
     for (client, stream) in (0u64..).zip(streams) {
+        let bearer = known.as_ref().map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
         clients.spawn(async move {
-            let mut client = Client { stream, client, n: 0, answer: Vec::new() };
+            let mut client = Client { stream, client, n: 0, bearer, answer: Vec::new() };
             for _ in 0..each {
                 client.round(door, depth).await;
             }
@@ -89,7 +97,7 @@ async fn measure(door: Door, requests: u64, connections: u64, depth: u64) -> (f6
     let rows = rusqlite::Connection::open(directory.path().join("hub.sqlite"))
         .and_then(|db| db.query_row("SELECT count(*) FROM readings", [], |row| row.get::<_, i64>(0)))
         .expect("the database");
-    let per_item = if matches!(door, Door::Http | Door::Keyed) { 1.0 } else { 3.0 };
+    let per_item = if matches!(door, Door::Http | Door::Known | Door::Keyed) { 1.0 } else { 3.0 };
     assert_eq!(rows as f64, items * per_item, "what was accepted is there, once");
     (items / took, cpu / items * 1e6)
 }
@@ -98,6 +106,7 @@ struct Client {
     stream: TcpStream,
     client: u64,
     n: u64,
+    bearer: String,
     answer: Vec<u8>,
 }
 
@@ -130,14 +139,14 @@ impl Client {
 
     fn write(&self, door: Door, text: &mut String) {
         use std::fmt::Write;
-        let Client { client, n, .. } = self;
+        let Client { client, n, bearer, .. } = self;
         let device = client % DEVICES;
         // Clients of one device differ by a microsecond.
         let ns = FROM_NS + (*n as i64) * 100_000_000 + (*client as i64) * 1000;
         let at = jiff::Timestamp::from_nanosecond(ns.into()).expect("a time");
         let speed = n % 30;
         let body = match door {
-            Door::Http | Door::Keyed => format!(
+            Door::Http | Door::Known | Door::Keyed => format!(
                 r#"{{"device":"truck-{device}","sensor":"front-wheel","quantity":"speed","unit":"km/h","value":{speed}.5,"at":"{at}"}}"#
             ),
             Door::Alias | Door::Tcp => format!(
@@ -151,12 +160,18 @@ impl Client {
             Door::Tcp => writeln!(text, "{body}"),
             _ => write!(
                 text,
-                "POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\n{key}Content-Length: {}\r\n\r\n{body}",
+                "POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\n{bearer}{key}Content-Length: {}\r\n\r\n{body}",
                 body.len()
             ),
         };
         written.expect("room for text");
     }
+}
+
+/// A key that may send, made as the command line makes one.
+fn key(path: &Path) -> String {
+    let new = NewKey { name: "bench".into(), scopes: [Scope::Ingest].into_iter().collect(), until_s: None };
+    Book::open(path).and_then(|mut book| book.add_key(&By::command_line(), &new)).expect("a key").1
 }
 
 fn find(text: &[u8], from: usize, mark: &[u8]) -> Option<usize> {

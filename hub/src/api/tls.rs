@@ -125,3 +125,42 @@ fn read(http: &Http) -> Result<Option<Arc<ServerConfig>>, TlsError> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(Arc::new(config)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate of its own each time.
+    fn write(http: &Http) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        fs::write(http.key_path().unwrap(), made.signing_key.serialize_pem()).unwrap();
+        fs::write(http.certificate.as_ref().unwrap(), made.cert.pem()).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_renewed_certificate_is_used_and_a_damaged_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name| directory.path().join(name);
+        let key = Some(file("key").display().to_string());
+        let http = Http { certificate: Some(file("certificate")), key, ..Http::default() };
+        write(&http);
+        let tls = Tls::load(&http).unwrap().unwrap();
+        let now = || tls.now.read().unwrap().clone();
+        let first = now();
+        let (stop, stopped) = watch::channel(false);
+        let looking = tokio::spawn(tls.clone().look_after(Duration::from_millis(5), stopped));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        fs::write(file("certificate"), "rubbish").unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(Arc::ptr_eq(&first, &now()), "the old one is used on");
+        write(&http);
+        for _ in 0..2000 {
+            if Arc::ptr_eq(&first, &now()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        assert!(!Arc::ptr_eq(&first, &now()), "the new one is not used");
+        stop.send_replace(true);
+        looking.await.unwrap();
+    }
+}

@@ -341,4 +341,20 @@ mod tests {
             assert!(!is_of_this_machine(theirs), "{theirs}");
         }
     }
+
+    #[tokio::test]
+    async fn an_answer_under_way_breaks_off_when_the_key_it_was_asked_with_is_revoked() {
+        use crate::access::{By, NewKey, Scopes};
+        use http_body_util::BodyExt;
+        let directory = tempfile::tempdir().unwrap();
+        let access = Access::open(&directory.path().join("a"), Default::default()).unwrap();
+        let new = NewKey { name: "export".into(), scopes: Scopes::parse("read"), until_s: None };
+        let (id, key) = access.change(move |book| book.add_key(&By::command_line(), &new)).await.unwrap();
+        let parts = ["one", "two", "three"].map(Ok::<_, std::io::Error>);
+        let endless = Body::from_stream(futures_util::stream::iter(parts));
+        let mut body = ends_with(access.resolve(&key).unwrap(), endless);
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
+        access.change(move |book| book.revoke_key(&By::command_line(), &id)).await.unwrap();
+        assert!(body.frame().await.unwrap().is_err(), "it does not look complete");
+    }
 }
