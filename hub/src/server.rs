@@ -136,6 +136,7 @@ impl Hub {
             store: writer.trouble,
             stop: stopped.clone(),
             patience: api::Patience::default(),
+            speed_unit: config.ingest.speed_unit,
             intake: Some(api::readings::Intake::new(
                 desk.clone(),
                 clock.clone(),

@@ -8,15 +8,17 @@
 //! ```text
 //! GET /                   the page                  GET /healthz            200 once the hub runs
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
-//! GET /ws                 newest values as they come; see `ws`
+//! GET /ws                 newest values as they come; see `feed`, and `sse` for GET /api/v1/live
 //! POST /api/v1/readings   takes readings; see `readings`
 //! ```
 //! Every number stands with its unit.
 
 mod assets;
+mod feed;
 pub mod listen;
 mod query;
 pub mod readings;
+mod sse;
 mod ws;
 
 use std::{sync::Arc, time::Instant};
@@ -36,9 +38,10 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use ws::Patience;
+pub use feed::Patience;
 
 use crate::{
+    config::SpeedUnit,
     ingest::Counters,
     live::{Board, GatewayView},
     store::{MAX_POINTS, Read},
@@ -46,7 +49,7 @@ use crate::{
 
 /// History queries at once; more wait. Each holds a thread and a database connection.
 pub const MAX_QUERIES: usize = 4;
-/// WebSocket clients at once; more are told to come later.
+/// Clients of the live feed at once, of WebSockets and of events; more are told to come later.
 pub const MAX_WATCHERS: usize = 2_000;
 
 /// What is shown, and of what.
@@ -63,6 +66,8 @@ pub struct Parts {
     pub stop: watch::Receiver<bool>,
     /// With those who watch.
     pub patience: Patience,
+    /// Of the speeds that `/ws/speed-data/` tells.
+    pub speed_unit: SpeedUnit,
     /// What takes readings; without it the hub only shows.
     pub intake: Option<readings::Intake>,
 }
@@ -80,6 +85,7 @@ struct Context {
     snapshots_kib: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     patience: Patience,
+    speed_unit: SpeedUnit,
 }
 
 /// Something a client asked that it does not get.
@@ -112,7 +118,7 @@ impl IntoResponse for ApiError {
 
 /// All routes.
 pub fn routes(parts: Parts) -> Router {
-    let Parts { board, reader, counters, store, stop, patience, intake } = parts;
+    let Parts { board, reader, counters, store, stop, patience, speed_unit, intake } = parts;
     let semaphore = |n| Arc::new(Semaphore::new(n));
     let context = Context {
         board,
@@ -122,15 +128,18 @@ pub fn routes(parts: Parts) -> Router {
         queries: semaphore(MAX_QUERIES),
         watchers: semaphore(MAX_WATCHERS),
         snapshots: Arc::default(),
-        snapshots_kib: semaphore(ws::SNAPSHOTS_KIB as usize),
+        snapshots_kib: semaphore(feed::SNAPSHOTS_KIB as usize),
         stop,
         patience,
+        speed_unit,
     };
     let (api, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(gateways))
         .routes(routes!(query::history))
         .routes(routes!(health))
-        .route("/ws", get(ws::open))
+        .routes(routes!(ws::open))
+        .routes(routes!(sse::open))
+        .routes(routes!(feed::speed::open))
         .with_state(context)
         .split_for_parts();
     let description: Bytes = serde_json::to_vec(&description).unwrap_or_default().into();
@@ -184,7 +193,7 @@ struct Health {
     broker: String,
     /// `ok`, or why nothing can be stored.
     store: String,
-    /// WebSocket clients connected.
+    /// Clients of the live feed.
     watchers: usize,
     /// What was taken since start, in numbers.
     #[schema(value_type = std::collections::BTreeMap<String, u64>)]

@@ -323,6 +323,12 @@ pub(super) fn metres_a_second(speed: f64, unit: SpeedUnit) -> Result<f64, String
     ok.then_some(scaled).ok_or_else(|| format!("speed: {speed:e} {} is no speed", unit.name()))
 }
 
+/// A speed of so many m/s in another unit.
+pub(crate) fn in_unit(m_s: f64, unit: SpeedUnit) -> f64 {
+    let (times, by) = factor(Quantity::Speed, Some(unit.name())).unwrap_or((1.0, 1.0));
+    m_s * by / times
+}
+
 fn in_range(quantity: Quantity, value: f64) -> Result<f64, String> {
     let (least, most) = match quantity {
         Quantity::Latitude => (-90.0, 90.0),
