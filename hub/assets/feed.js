@@ -1,4 +1,4 @@
-// The newest values as they come, over a WebSocket that is opened again whenever it is lost.
+// The newest values as they come, over a WebSocket that is opened again whenever it is lost, and then goes on where it was.
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15000;
@@ -8,10 +8,13 @@ const SILENT_AFTER_MS = 16000;
 /** Calls on.state("connecting" | "connected" | "lost"), on.snapshot(gateways), on.gateway(gateway). */
 export function follow(on) {
   let wait = FIRST_WAIT_MS;
+  // Up to which change of which hub the page was told.
+  let epoch, n;
 
   function open() {
     on.state("connecting");
-    const socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/ws");
+    const since = epoch === undefined ? "" : `?since=${epoch}.${n}`;
+    const socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/ws" + since);
     let guard;
     const alive = () => {
       clearTimeout(guard);
@@ -21,13 +24,14 @@ export function follow(on) {
     socket.onmessage = (event) => {
       alive();
       const message = JSON.parse(event.data);
-      if (message.type === "snapshot") {
+      if (message.epoch !== undefined) {
+        epoch = message.epoch;
         wait = FIRST_WAIT_MS;
         on.state("connected");
-        on.snapshot(message.gateways);
-      } else if (message.type === "gateway") {
-        on.gateway(message.gateway);
       }
+      if (message.type === "snapshot") on.snapshot(message.gateways);
+      else if (message.type === "gateway") on.gateway(message.gateway);
+      n = message.n;
     };
     socket.onclose = () => {
       clearTimeout(guard);

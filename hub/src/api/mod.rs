@@ -33,7 +33,6 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use serde_json::json;
 use tokio::sync::{Mutex, Semaphore, watch};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -97,6 +96,12 @@ enum ApiError {
     /// The store could not answer.
     #[error("the store cannot answer now")]
     Store(#[from] crate::store::StoreError),
+    /// There is no place for one more.
+    #[error("{MAX_WATCHERS} clients watch, which is all this hub takes; come again later")]
+    ManyWatch,
+    /// A browser asks for a page of somebody else.
+    #[error("a page of another origin may not watch; open the hub's own page, or ask without an Origin")]
+    OtherOrigin,
     /// The hub is stopping, or a task of it failed.
     #[error("the hub is stopping")]
     Stopping,
@@ -106,13 +111,22 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = match &self {
             ApiError::BadQuery(_) => StatusCode::BAD_REQUEST,
+            ApiError::OtherOrigin => StatusCode::FORBIDDEN,
             ApiError::Store(error) => {
                 tracing::error!(%error, "a query failed");
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            ApiError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::ManyWatch | ApiError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(json!({ "error": self.to_string() }))).into_response()
+        let later = matches!(self, ApiError::ManyWatch).then_some([(header::RETRY_AFTER, "30")]);
+        (status, later, Json(Complaint { error: self.to_string() })).into_response()
+    }
+}
+
+impl Context {
+    /// Clients of the live feed.
+    fn watching(&self) -> u32 {
+        (MAX_WATCHERS - self.watchers.available_permits()) as u32
     }
 }
 
@@ -194,7 +208,7 @@ struct Health {
     /// `ok`, or why nothing can be stored.
     store: String,
     /// Clients of the live feed.
-    watchers: usize,
+    watchers: u32,
     /// What was taken since start, in numbers.
     #[schema(value_type = std::collections::BTreeMap<String, u64>)]
     ingest: serde_json::Map<String, serde_json::Value>,
@@ -210,7 +224,7 @@ async fn health(State(context): State<Context>) -> Json<Health> {
         version: env!("CARGO_PKG_VERSION"),
         broker: broker.unwrap_or_else(|| "ok".into()),
         store: store.unwrap_or_else(|| "ok".into()),
-        watchers: MAX_WATCHERS - context.watchers.available_permits(),
+        watchers: context.watching(),
         ingest,
     })
 }

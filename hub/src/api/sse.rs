@@ -53,10 +53,7 @@ pub(super) async fn open(
     let Asked { filter, since } = feed::asked(pairs)?;
     // A browser sends what it was given. Of anybody's else nothing is known, and then there is the snapshot.
     let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
-    let permit = match feed::place(&context) {
-        Ok(permit) => permit,
-        Err(refused) => return Ok(refused),
-    };
+    let permit = feed::place(&context)?;
     let (events, body) = Channel::<Bytes, Broken>::new(1);
     let feed = Feed::new(context, filter, last.or(since));
     tokio::spawn(Follower { events, feed, _permit: permit }.serve());

@@ -9,7 +9,7 @@ use axum::{
     body::Bytes,
     extract::{
         State, WebSocketUpgrade,
-        ws::{Message, Utf8Bytes, WebSocket},
+        ws::{Message, Utf8Bytes, WebSocket, rejection::WebSocketUpgradeRejection},
     },
     http::HeaderMap,
     response::Response,
@@ -46,29 +46,34 @@ pub(super) async fn open(
     State(context): State<Context>,
     headers: HeaderMap,
     pairs: Pairs,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, ApiError> {
     let Asked { filter, since } = feed::asked(pairs)?;
-    Ok(match admitted(&context, &headers) {
-        Ok(permit) => of_clients(upgrade).on_upgrade(async move |socket| {
-            let patience = context.patience;
-            let socket = Client { socket, heard: Instant::now(), patience, _permit: permit };
-            Watcher { client: socket, feed: Feed::new(context, filter, since) }.serve().await;
-        }),
-        Err(refused) => refused,
-    })
+    let permit = admitted(&context, &headers)?;
+    Ok(of_clients(upgrade)?.on_upgrade(async move |socket| {
+        let client = Client { socket, heard: Instant::now(), patience: context.patience, _permit: permit };
+        Watcher { client, feed: Feed::new(context, filter, since) }.serve().await;
+    }))
 }
 
 /// A place, for a page of ours or a program.
-pub(super) fn admitted(context: &Context, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, Response> {
+pub(super) fn admitted(context: &Context, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, ApiError> {
     feed::same_origin(headers)?;
     feed::place(context)
 }
 
-pub(super) fn of_clients(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+/// The upgrade, or that this is no place for anything else.
+pub(super) fn of_clients(upgrade: Upgrade) -> Result<WebSocketUpgrade, ApiError> {
     let (read, write) = BUFFERS;
-    upgrade.max_message_size(MAX_INCOMING).max_frame_size(MAX_INCOMING).read_buffer_size(read).write_buffer_size(write)
+    let upgrade = upgrade.map_err(|e| {
+        ApiError::BadQuery(format!("this is a WebSocket ({}); GET /api/v1/live has the feed as events", e.body_text()))
+    })?;
+    let upgrade = upgrade.max_message_size(MAX_INCOMING).max_frame_size(MAX_INCOMING);
+    Ok(upgrade.read_buffer_size(read).write_buffer_size(write))
 }
+
+/// A request that should be one for a WebSocket. What else is wrong with it is told first.
+pub(super) type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// One who is there as long as it takes what it is sent and answers pings.
 pub(super) struct Client {

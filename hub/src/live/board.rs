@@ -50,6 +50,8 @@ pub struct Speed {
     pub m_s: f64,
     /// How old it is; since it came, when no clock tells.
     pub age: Duration,
+    /// When it was measured, when it came with a time.
+    pub utc_ns: Option<i64>,
     /// Another one has another of these.
     pub stamp: (Option<LogId>, u32, u64),
 }
@@ -85,6 +87,7 @@ impl Board {
                         value: value.value.and_then(|(v, u, q)| known(v, Some(f64::from(u)), q)),
                         came: now,
                         age: Some(age),
+                        utc_ns: None,
                     },
                 );
             }
@@ -195,6 +198,7 @@ impl Board {
                     sensor: sensor.clone(),
                     m_s: *m_s,
                     age: now.duration_since(newest.came) + newest.age.unwrap_or_default(),
+                    utc_ns: newest.utc_ns,
                     stamp: (newest.log, newest.boot, newest.t_ns),
                 })
             })
@@ -257,6 +261,7 @@ fn take_stored(gateway: &mut Gateway, newest: &[Latest], heard: bool, now: Insta
                 value: known(newest.value, newest.uncertainty, newest.quality),
                 came: now,
                 age,
+                utc_ns: *measured,
             },
         );
     }

@@ -35,6 +35,8 @@ pub(super) struct Newest {
     pub(super) came: Instant,
     /// How old it was then, when a clock tells.
     pub(super) age: Option<Duration>,
+    /// When it was measured, when it came with a time.
+    pub(super) utc_ns: Option<i64>,
 }
 
 /// A number that is none is no value.

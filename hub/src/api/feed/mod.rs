@@ -17,11 +17,7 @@ pub(super) mod speed;
 
 use std::time::{Duration, Instant};
 
-use axum::{
-    Json,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+use axum::http::{HeaderMap, header};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Interval, interval, sleep_until, timeout},
@@ -29,7 +25,7 @@ use tokio::{
 
 pub(super) use asked::{Asked, Pairs, asked};
 
-use super::{Complaint, Context};
+use super::{ApiError, Context};
 use crate::{
     ingest::told_to_stop,
     live::{Filter, Look, Said, Since, Watch},
@@ -55,9 +51,10 @@ impl Default for Patience {
 
 /// Snapshots under way to clients, KiB: however many fall behind at once, and however slowly they read.
 pub(super) const SNAPSHOTS_KIB: u32 = 64 * 1024;
-/// From one look of a client to the next: what changes in between leaves together. Nobody sees a fiftieth of a second, and
-/// however much changes, a client is woken no more often.
-const PACE: Duration = Duration::from_millis(20);
+/// From one look of a client to its next, for each client there is: however much changes and however many watch, all of
+/// them together look 50,000 times a second at most. What changes in between leaves together; a thousand clients then see
+/// a fiftieth of a second at a time, and a single one everything at once.
+const PACE_A_CLIENT: Duration = Duration::from_micros(20);
 
 /// A client's place in the feed, and its clock.
 pub(super) struct Feed {
@@ -109,7 +106,7 @@ impl Feed {
                 _ = beat.tick() => return Next::Beat(watch.heartbeat()),
                 () = news => {}
             }
-            self.next_look = tokio::time::Instant::now() + PACE;
+            self.next_look = tokio::time::Instant::now() + PACE_A_CLIENT * self.context.watching();
             let look = self.watch.look(Instant::now());
             self.more = matches!(look, Look::Some(_));
             match look {
@@ -148,23 +145,19 @@ impl Feed {
     }
 }
 
-/// A place among those who watch, or the answer to one for whom there is none.
-pub(super) fn place(context: &Context) -> Result<OwnedSemaphorePermit, Response> {
-    context.watchers.clone().try_acquire_owned().map_err(|_| {
-        let error = format!("{} clients watch, which is all this hub takes; come again later", super::MAX_WATCHERS);
-        (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "30")], Json(Complaint { error })).into_response()
-    })
+/// A place among those who watch.
+pub(super) fn place(context: &Context) -> Result<OwnedSemaphorePermit, ApiError> {
+    context.watchers.clone().try_acquire_owned().map_err(|_| ApiError::ManyWatch)
 }
 
 /// Browsers let any page open a WebSocket to anywhere, and say of which origin the page is. Programs say none.
-pub(super) fn same_origin(headers: &HeaderMap) -> Result<(), Response> {
+pub(super) fn same_origin(headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let same = match text(header::ORIGIN) {
         None => true,
         Some(origin) => origin.split_once("://").map(|(_, host)| host) == text(header::HOST),
     };
-    let error = "a page of another origin may not watch; open the hub's own page, or ask without an Origin";
-    same.then_some(()).ok_or_else(|| (StatusCode::FORBIDDEN, Json(Complaint { error: error.into() })).into_response())
+    same.then_some(()).ok_or(ApiError::OtherOrigin)
 }
 
 #[cfg(test)]

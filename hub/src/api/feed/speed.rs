@@ -11,7 +11,7 @@
 use std::time::Instant;
 
 use axum::{
-    extract::{Query, State, WebSocketUpgrade, ws::Message},
+    extract::{Query, State, ws::Message},
     http::HeaderMap,
     response::Response,
 };
@@ -22,7 +22,7 @@ use speedwell_wire::{GatewayId, LogId};
 use super::{
     super::{
         ApiError, Complaint, Context,
-        ws::{Client, admitted, of_clients},
+        ws::{Client, Upgrade, admitted, of_clients},
     },
     Feed, Gone, Next, Pairs,
 };
@@ -51,19 +51,17 @@ pub(in crate::api) async fn open(
     State(context): State<Context>,
     headers: HeaderMap,
     pairs: Pairs,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Result<Response, ApiError> {
     let mut choice = choice(pairs)?;
     choice.settle(&context.board.speeds(choice.device.as_ref(), Instant::now())).map_err(ApiError::BadQuery)?;
-    Ok(match admitted(&context, &headers) {
-        Ok(permit) => of_clients(upgrade).on_upgrade(async move |socket| {
-            let client = Client { socket, heard: Instant::now(), patience: context.patience, _permit: permit };
-            let gateways = choice.device.iter().cloned().collect();
-            let feed = Feed::new(context.clone(), Filter { gateways, ..Filter::default() }, None);
-            Follower { client, feed, context, choice, last: None }.serve().await;
-        }),
-        Err(refused) => refused,
-    })
+    let permit = admitted(&context, &headers)?;
+    Ok(of_clients(upgrade)?.on_upgrade(async move |socket| {
+        let client = Client { socket, heard: Instant::now(), patience: context.patience, _permit: permit };
+        let gateways = choice.device.iter().cloned().collect();
+        let feed = Feed::new(context.clone(), Filter { gateways, ..Filter::default() }, None);
+        Follower { client, feed, context, choice, last: None }.serve().await;
+    }))
 }
 
 /// Whose speed is wanted.
@@ -191,7 +189,8 @@ fn said(speed: &Speed, unit: SpeedUnit, now: Timestamp) -> Said {
     // A millionth is far below what any sensor knows, and far above what a float loses in between.
     let value = (in_unit(speed.m_s, unit) * 1e6).round() / 1e6;
     let age = SignedDuration::try_from(speed.age).unwrap_or(SignedDuration::ZERO);
-    let at = Offset::UTC.to_datetime(now.saturating_sub(age).unwrap_or(now));
+    let exact = speed.utc_ns.and_then(|ns| Timestamp::from_nanosecond(ns.into()).ok());
+    let at = Offset::UTC.to_datetime(exact.unwrap_or_else(|| now.saturating_sub(age).unwrap_or(now)));
     let (date, time) = (at.date(), at.time());
     let micros = time.subsec_nanosecond() / 1000;
     let (h, m, s) = (time.hour(), time.minute(), time.second());
@@ -206,7 +205,7 @@ mod tests {
 
     fn speed(device: &str, sensor: &str, m_s: f64) -> Speed {
         let (gateway, age) = (GatewayId::new(device).unwrap(), Duration::from_micros(1_500_001));
-        Speed { gateway, sensor: sensor.into(), m_s, age, stamp: (None, 1, 2) }
+        Speed { gateway, sensor: sensor.into(), m_s, age, utc_ns: None, stamp: (None, 1, 2) }
     }
 
     #[test]
