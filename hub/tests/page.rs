@@ -245,3 +245,69 @@ async fn the_page_holds_together_on_a_phone_and_on_a_desk_by_day_and_by_night() 
         }
     }
 }
+
+/// What stands between the page and the hub, and can be cut. Keeps the first line of each request.
+struct Line {
+    at: SocketAddr,
+    cut: tokio::sync::watch::Sender<bool>,
+    asked: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Line {
+    async fn to(hub: SocketAddr) -> Self {
+        use tokio::{
+            io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+            net::{TcpListener, TcpStream},
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (cut, is_cut) = tokio::sync::watch::channel(false);
+        let asked = std::sync::Arc::<std::sync::Mutex<Vec<String>>>::default();
+        let lines = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut page, _)) = listener.accept().await {
+                let (mut is_cut, lines) = (is_cut.clone(), lines.clone());
+                tokio::spawn(async move {
+                    let carry = async {
+                        let mut head = vec![0; 16384];
+                        let n = page.read(&mut head).await.unwrap_or(0);
+                        let text = String::from_utf8_lossy(&head[..n]).into_owned();
+                        lines.lock().unwrap().extend(text.lines().next().map(str::to_owned));
+                        let mut hub = TcpStream::connect(hub).await.unwrap();
+                        hub.write_all(&head[..n]).await.unwrap();
+                        let _ = copy_bidirectional(&mut page, &mut hub).await;
+                    };
+                    tokio::select! {
+                        () = carry => {}
+                        _ = is_cut.wait_for(|cut| *cut) => {}
+                    }
+                });
+            }
+        });
+        Self { at, cut, asked }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_was_cut_off_comes_again_and_goes_on_where_it_was() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    let line = Line::to(rig.hub().http).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&live_manifest()).await;
+    say(&gateway, 22.2222, 1_000_000_000).await;
+    browser.open(line.at, 1280, 900).await;
+    let shows =
+        |speed: &str| format!("{}?.querySelector('.number').textContent === '{speed}'", card("front-wheel", "speed"));
+    browser.sees(&shows("22.22")).await;
+    line.cut.send_replace(true);
+    browser.sees("document.getElementById('feed').dataset.feed !== 'connected'").await;
+    say(&gateway, 0.0, 2_000_000_000).await;
+    line.cut.send_replace(false);
+    browser.sees("document.getElementById('feed').dataset.feed === 'connected'").await;
+    browser.sees(&shows("0.00")).await;
+    let asked = line.asked.lock().unwrap().clone();
+    assert!(asked.iter().any(|line| line.starts_with("GET /ws HTTP")), "{asked:?}");
+    assert!(asked.iter().any(|line| line.starts_with("GET /ws?since=") && line.contains('.')), "{asked:?}");
+}

@@ -31,22 +31,29 @@ async fn open(rig: &HubRig, path: &str, origin: Option<&str>) -> Result<(Socket,
 
 /// The next message.
 async fn any(socket: &mut Socket) -> Value {
-    loop {
-        let said = timeout(LONG, socket.next()).await.expect("a message in time");
-        let Some(Ok(said)) = said else { panic!("the feed ended: {said:?}") };
-        let Message::Text(text) = said else { continue };
-        return serde_json::from_str(&text).unwrap();
-    }
+    let text = async {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Text(text))) => return text,
+                Some(Ok(_)) => {}
+                ended => panic!("the feed ended: {ended:?}"),
+            }
+        }
+    };
+    serde_json::from_str(&timeout(LONG, text).await.expect("a message in time")).unwrap()
 }
 
 /// The next message of this type.
 async fn next(socket: &mut Socket, kind: &str) -> Value {
-    loop {
-        let message = any(socket).await;
-        if message["type"] == kind {
-            return message;
+    let wanted = async {
+        loop {
+            let message = any(socket).await;
+            if message["type"] == kind {
+                return message;
+            }
         }
-    }
+    };
+    timeout(LONG, wanted).await.unwrap_or_else(|_| panic!("no {kind} in time"))
 }
 
 /// What a client shows: the speed of the front wheel of each gateway, the number of the last message, and how many changes

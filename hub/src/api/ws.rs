@@ -263,10 +263,11 @@ mod tests {
         }
         let grown = rss_kib().saturating_sub(before);
         assert!(grown < 30_000, "{grown} KiB more");
-        let (mut at, mut newest, mut views, mut skipped) = (0, 0.0, 0, 0);
+        let (mut at, mut newest, mut views, mut skipped, began) = (0, 0.0, 0, 0, Instant::now());
         while newest < CHANGES.into() {
             let Some(Ok(tokio_tungstenite::tungstenite::Message::Text(text))) = socket.next().await else { continue };
             let said: Value = serde_json::from_str(&text).unwrap();
+            assert!(began.elapsed() < Duration::from_secs(60), "only {newest} by now");
             let n = said["n"].as_u64().unwrap();
             assert!(n >= at, "{n} after {at}");
             at = n;
