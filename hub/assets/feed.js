@@ -1,4 +1,4 @@
-// The newest values as they come, over a WebSocket that is opened again whenever it is lost.
+// The newest values as they come, over a WebSocket that is opened again whenever it is lost, and then goes on where it was.
 
 import { askIfThere } from "/assets/session.js";
 
@@ -24,7 +24,8 @@ function show(state) {
  */
 export function follow(on, gateway) {
   let wait = FIRST_WAIT_MS;
-  let since; // EPOCH.N of the last message, for hubs that can go on from there
+  let epoch;
+  let since; // EPOCH.N of the last message: where to go on from
 
   function open() {
     show("connecting");
@@ -46,9 +47,9 @@ export function follow(on, gateway) {
       show("connected");
       const message = JSON.parse(event.data);
       if (message.epoch !== undefined) epoch = message.epoch;
-      if (epoch !== undefined && message.n !== undefined) since = `${epoch}.${message.n}`;
-      if (message.type === "snapshot") on.snapshot(message.gateways.filter((g) => !gateway || g.id === gateway));
-      else if (message.type === "gateway" && (!gateway || message.gateway.id === gateway)) on.gateway(message.gateway);
+      since = `${epoch}.${message.n}`;
+      if (message.type === "snapshot") on.snapshot(message.gateways);
+      else if (message.type === "gateway") on.gateway(message.gateway);
       else if (message.type === "presence") on.presence?.(message);
     };
     socket.onclose = () => {
@@ -62,6 +63,5 @@ export function follow(on, gateway) {
     };
   }
 
-  let epoch;
   open();
 }

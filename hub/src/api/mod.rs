@@ -10,7 +10,7 @@
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
 //! GET /api/v1/…           what is stored, in other ways; see `query`
 //! GET /api/v1/export      all of a range, streamed; see `export`
-//! GET /ws                 newest values as they come; see `ws`
+//! GET /ws                 newest values as they come; see `feed`, and `sse` for GET /api/v1/live
 //! POST /api/v1/readings   takes readings; see `readings`
 //! ```
 //! Every number stands with its unit.
@@ -18,10 +18,12 @@
 pub mod access;
 mod assets;
 pub mod export;
+mod feed;
 pub mod listen;
 mod query;
 pub mod readings;
 mod sent;
+mod sse;
 pub mod tls;
 mod ws;
 
@@ -37,12 +39,11 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use serde_json::json;
 use tokio::sync::{Mutex, Semaphore, watch};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub use ws::Patience;
+pub use feed::Patience;
 
 use crate::{
     config::SpeedUnit,
@@ -55,7 +56,9 @@ use crate::{
 pub const MAX_QUERIES: usize = 4;
 /// When something that takes a while is under way.
 const COME_AGAIN_S: u32 = 10;
-/// WebSocket clients at once; more are told to come later.
+/// When there is no place to watch from.
+const WATCH_AGAIN_S: u32 = 30;
+/// Clients of the live feed at once, of WebSockets and of events; more are told to come later.
 pub const MAX_WATCHERS: usize = 2_000;
 
 /// What is shown, and of what.
@@ -112,6 +115,9 @@ enum ApiError {
     /// As many exports as may be are under way.
     #[error("{} exports are under way, no more run at once: come again when one has ended", export::MAX_EXPORTS)]
     Exporting,
+    /// There is no place for one more.
+    #[error("{MAX_WATCHERS} clients watch, which is all this hub takes; come again later")]
+    ManyWatch,
     /// The hub is stopping, or a task of it failed.
     #[error("the hub is stopping")]
     Stopping,
@@ -125,13 +131,24 @@ impl IntoResponse for ApiError {
                 tracing::error!(%error, "a query failed");
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            ApiError::Behind | ApiError::Exporting | ApiError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Behind | ApiError::Exporting | ApiError::ManyWatch | ApiError::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
-        let mut response = (status, Json(json!({ "error": self.to_string() }))).into_response();
-        if matches!(self, ApiError::Behind | ApiError::Exporting) {
-            response.headers_mut().insert(header::RETRY_AFTER, COME_AGAIN_S.into());
-        }
-        response
+        let again = match self {
+            ApiError::Behind | ApiError::Exporting => Some(COME_AGAIN_S),
+            ApiError::ManyWatch => Some(WATCH_AGAIN_S),
+            _ => None,
+        };
+        let again = again.map(|seconds| [(header::RETRY_AFTER, HeaderValue::from(seconds))]);
+        (status, again, Json(Complaint { error: self.to_string() })).into_response()
+    }
+}
+
+impl Context {
+    /// Clients of the live feed.
+    fn watching(&self) -> u32 {
+        (MAX_WATCHERS - self.watchers.available_permits()) as u32
     }
 }
 
@@ -150,7 +167,7 @@ pub fn routes(parts: Parts) -> Router {
         speed_unit: intake.as_ref().map(|intake| intake.speed_unit).unwrap_or_default(),
         watchers: semaphore(MAX_WATCHERS),
         snapshots: Arc::default(),
-        snapshots_kib: semaphore(ws::SNAPSHOTS_KIB as usize),
+        snapshots_kib: semaphore(feed::SNAPSHOTS_KIB as usize),
         stop,
         patience,
         permissions: permissions.clone(),
@@ -168,7 +185,9 @@ pub fn routes(parts: Parts) -> Router {
         .routes(routes!(export::export))
         .routes(routes!(health))
         .merge(access::routes())
-        .route("/ws", get(ws::open))
+        .routes(routes!(ws::open))
+        .routes(routes!(sse::open))
+        .routes(routes!(feed::speed::open))
         .with_state(context)
         .split_for_parts();
     let description: Bytes = serde_json::to_vec(&description).unwrap_or_default().into();
@@ -222,8 +241,8 @@ struct Health {
     broker: String,
     /// `ok`, or why nothing can be stored.
     store: String,
-    /// WebSocket clients connected.
-    watchers: usize,
+    /// Clients of the live feed.
+    watchers: u32,
     /// What was taken since start, in numbers.
     #[schema(value_type = std::collections::BTreeMap<String, u64>)]
     ingest: serde_json::Map<String, serde_json::Value>,
@@ -239,7 +258,7 @@ async fn health(State(context): State<Context>) -> Json<Health> {
         version: env!("CARGO_PKG_VERSION"),
         broker: broker.unwrap_or_else(|| "ok".into()),
         store: store.unwrap_or_else(|| "ok".into()),
-        watchers: MAX_WATCHERS - context.watchers.available_permits(),
+        watchers: context.watching(),
         ingest,
     })
 }

@@ -11,9 +11,11 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
+use axum::body::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that a connection has written, and who waits for more of them. Among the extensions of each request.
@@ -90,5 +92,44 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A body that gives a frame when all that it gave but the last has left.
+pub(super) struct Paced<B> {
+    body: B,
+    sent: Sent,
+    /// What the connection has to have written before the next frame is given.
+    enough: u64,
+    /// What it will have written when all that was given has left, at least: what frames the frames is not counted.
+    given: u64,
+}
+
+impl<B> Paced<B> {
+    pub(super) fn new(body: B, sent: Sent) -> Self {
+        Self { body, enough: sent.bytes(), given: sent.bytes(), sent }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        ready!(self.sent.poll(self.enough, cx));
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.enough = self.given.max(self.sent.bytes());
+            self.given = self.enough + frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

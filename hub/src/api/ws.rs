@@ -1,175 +1,151 @@
-//! `GET /ws`: the newest values as they come.
+//! `GET /ws`: the feed over a WebSocket; see `feed` for its messages.
 //!
-//! ```text
-//! {"n":0,"type":"snapshot","gateways":[…]}   on connect, and again for a client that fell behind
-//! {"n":1,"type":"gateway","gateway":{…}}     when something of it changed; it is whole, see `live::GatewayView`
-//! {"n":2,"type":"heartbeat"}                 every few seconds, so that silence of the hub can be told
-//! ```
-//! `n` counts the messages of a connection. What a client sends is not looked at, but that it answers pings is: browsers
-//! do by themselves, and one that does not read what it is sent does not.
+//! What a client sends is not looked at, but that it answers pings is: browsers do by themselves, and one that does not
+//! read what it is sent does not.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::{
     Extension,
     body::Bytes,
     extract::{
         State, WebSocketUpgrade,
-        ws::{Message, WebSocket},
+        ws::{Message, Utf8Bytes, WebSocket, rejection::WebSocketUpgradeRejection},
     },
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
-use serde::Serialize;
-use tokio::{
-    sync::{OwnedSemaphorePermit, broadcast::error::RecvError},
-    time::{interval, timeout},
+use futures_util::SinkExt;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+
+use super::{
+    ApiError, Complaint, Context,
+    feed::{self, Asked, Feed, Gone, Next, Pairs, Patience},
 };
+use crate::{access::Who, live::Said};
 
-use super::{Context, access::same_origin};
-use crate::{access::Who, live::GatewayView};
-
-/// How patient the feed is.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// Between heartbeats, each with a ping; a client that misses three of them may take the hub for gone.
-    pub beat: Duration,
-    /// A client that does not take a message for so long is let go.
-    pub send_within: Duration,
-    /// So is one from which nothing comes for so long, not even an answer to a ping.
-    pub quiet: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        let s = Duration::from_secs;
-        Self { beat: s(5), send_within: s(10), quiet: s(30) }
-    }
-}
-
-/// Snapshots under way to clients, KiB: however many fall behind at once, and however slowly they read.
-pub(super) const SNAPSHOTS_KIB: u32 = 64 * 1024;
 /// Clients have nothing to say.
 const MAX_INCOMING: usize = 4096;
+/// What is read at a time, and what is gathered before it is written: of each there is one a client.
+const BUFFERS: (usize, usize) = (1024, 16 * 1024);
 
+/// Newest values as they come, over a WebSocket.
+#[utoipa::path(
+    get, path = "/ws", tag = "live",
+    params(
+        ("gateway" = Option<Vec<String>>, Query, description = "only these gateways"),
+        ("sensor" = Option<Vec<String>>, Query, description = "only channels of these sensors"),
+        ("quantity" = Option<Vec<String>>, Query, description = "only channels of these quantities, as `speed`"),
+        ("since" = Option<String>, Query, description = "EPOCH.N of the last message: only what changed after it"),
+    ),
+    responses(
+        (status = 101, description = "numbered messages, each a JSON object with `n` and `type`"),
+        (status = 400, body = Complaint), (status = 403, body = Complaint), (status = 503, body = Complaint),
+    )
+)]
 pub(super) async fn open(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    if !same_origin(&headers) {
-        return (StatusCode::FORBIDDEN, "a page of another origin may not watch").into_response();
-    }
-    let Ok(permit) = context.watchers.clone().try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "30")], "too many watch").into_response();
-    };
-    upgrade.max_message_size(MAX_INCOMING).max_frame_size(MAX_INCOMING).on_upgrade(async move |socket| {
-        Watcher { socket, n: 0, heard: Instant::now(), context, who, _permit: permit }.serve().await;
-    })
+    pairs: Pairs,
+    upgrade: Upgrade,
+) -> Result<Response, ApiError> {
+    let Asked { filter, since } = feed::asked(pairs)?;
+    let permit = feed::place(&context)?;
+    Ok(of_clients(upgrade)?.on_upgrade(async move |socket| {
+        let client = Client { socket, heard: Instant::now(), patience: context.patience, _permit: permit };
+        Watcher { client, feed: Feed::new(context, who, filter, since) }.serve().await;
+    }))
+}
+
+/// The upgrade, or that this is no place for anything else.
+pub(super) fn of_clients(upgrade: Upgrade) -> Result<WebSocketUpgrade, ApiError> {
+    let (read, write) = BUFFERS;
+    let upgrade = upgrade.map_err(|e| {
+        ApiError::BadQuery(format!("this is a WebSocket ({}); GET /api/v1/live has the feed as events", e.body_text()))
+    })?;
+    let upgrade = upgrade.max_message_size(MAX_INCOMING).max_frame_size(MAX_INCOMING);
+    Ok(upgrade.read_buffer_size(read).write_buffer_size(write))
+}
+
+/// A request that should be one for a WebSocket. What else is wrong with it is told first.
+pub(super) type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// One who is there as long as it takes what it is sent and answers pings.
+pub(super) struct Client {
+    pub(super) socket: WebSocket,
+    pub(super) heard: Instant,
+    pub(super) patience: Patience,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 struct Watcher {
-    socket: WebSocket,
-    n: u64,
-    heard: Instant,
-    context: Context,
-    who: Who,
-    _permit: OwnedSemaphorePermit,
-}
-
-/// The client is gone, or is treated so.
-struct Gone;
-
-#[derive(Serialize)]
-struct Said<'a> {
-    n: u64,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gateways: Option<&'a [GatewayView]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gateway: Option<&'a GatewayView>,
+    client: Client,
+    feed: Feed,
 }
 
 impl Watcher {
     async fn serve(mut self) {
         // An error means that the client is gone; nobody is left to be told.
         if self.watch().await.is_ok() {
-            let _ = timeout(self.context.patience.send_within, self.socket.send(Message::Close(None))).await;
+            let _ = self.client.send([Message::Close(None)]).await;
         }
     }
 
     async fn watch(&mut self) -> Result<(), Gone> {
-        // Changes from before the snapshot is made are told twice, which does no harm; none is missed.
-        let mut changes = self.context.board.changes();
-        self.snapshot().await?;
-        let mut beat = interval(self.context.patience.beat);
-        beat.reset();
+        let Self { client, feed } = self;
         loop {
-            // All arms are cancel-safe: each takes one thing or nothing.
+            // Both arms are cancel-safe: each takes one thing or nothing.
             tokio::select! {
-                change = changes.recv() => match change {
-                    Ok(view) => self.say("gateway", None, Some(&view)).await?,
-                    // It was too slow for each change. The newest of everything is all it needs.
-                    Err(RecvError::Lagged(_)) => {
-                        changes = changes.resubscribe();
-                        self.snapshot().await?;
+                next = feed.next() => match next {
+                    Next::Say(said) => client.say(said).await?,
+                    Next::Snapshot => {
+                        let (said, _under_way) = feed.snapshot().await?;
+                        client.say(said).await?;
                     }
-                    Err(RecvError::Closed) => return Ok(()),
+                    Next::Beat(said) => {
+                        client.say([said]).await?;
+                        client.ping().await?;
+                    }
+                    Next::Stop => return Ok(()),
                 },
-                _ = beat.tick() => {
-                    if !self.who.valid() {
-                        return Ok(());
-                    }
-                    if self.heard.elapsed() > self.context.patience.quiet {
-                        return Err(Gone);
-                    }
-                    self.say("heartbeat", None, None).await?;
-                    self.send(Message::Ping(Bytes::new())).await?;
-                }
-                said = self.socket.recv() => match said {
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Gone),
-                    Some(Ok(_)) => self.heard = Instant::now(),
-                },
-                _ = self.context.stop.changed() => return Ok(()),
+                heard = client.hear() => heard?,
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Whether it is still there. Cancel-safe.
+    pub(super) async fn hear(&mut self) -> Result<(), Gone> {
+        match self.socket.recv().await {
+            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(Gone),
+            Some(Ok(_)) => {
+                self.heard = Instant::now();
+                Ok(())
             }
         }
     }
 
-    /// One at a time is made, and as many are under way as fit into [`SNAPSHOTS_KIB`].
-    async fn snapshot(&mut self) -> Result<(), Gone> {
-        let (snapshots, budget) = (self.context.snapshots.clone(), self.context.snapshots_kib.clone());
-        let making = snapshots.lock().await;
-        let all = self.context.board.snapshot(Instant::now());
-        let text = self.text("snapshot", Some(&all), None)?;
-        drop(all);
-        let kib = u32::try_from(text.len() / 1024 + 1).unwrap_or(u32::MAX).min(SNAPSHOTS_KIB);
-        let under_way = timeout(self.context.patience.send_within, budget.acquire_many(kib)).await;
-        let _under_way = under_way.ok().and_then(Result::ok).ok_or(Gone)?;
-        drop(making);
-        self.send(Message::text(text)).await
+    pub(super) async fn ping(&mut self) -> Result<(), Gone> {
+        match self.heard.elapsed() > self.patience.quiet {
+            true => Err(Gone),
+            false => self.send([Message::Ping(Bytes::new())]).await,
+        }
     }
 
-    async fn say(&mut self, kind: &str, all: Option<&[GatewayView]>, one: Option<&GatewayView>) -> Result<(), Gone> {
-        let text = self.text(kind, all, one)?;
-        self.send(Message::text(text)).await
+    async fn say(&mut self, said: impl IntoIterator<Item = Said>) -> Result<(), Gone> {
+        let text = |said: Said| Utf8Bytes::try_from(said.text).ok().map(Message::Text);
+        self.send(said.into_iter().filter_map(text)).await
     }
 
-    fn text(
-        &mut self,
-        kind: &str,
-        gateways: Option<&[GatewayView]>,
-        gateway: Option<&GatewayView>,
-    ) -> Result<String, Gone> {
-        let said = Said { n: self.n, kind, gateways, gateway };
-        self.n += 1;
-        serde_json::to_string(&said).map_err(|_| Gone)
-    }
-
-    async fn send(&mut self, message: Message) -> Result<(), Gone> {
-        let sent = timeout(self.context.patience.send_within, self.socket.send(message)).await;
-        matches!(sent, Ok(Ok(()))).then_some(()).ok_or(Gone)
+    /// All of them with as few writes as they fit into.
+    pub(super) async fn send(&mut self, messages: impl IntoIterator<Item = Message>) -> Result<(), Gone> {
+        let send = async {
+            for message in messages {
+                self.socket.feed(message).await?;
+            }
+            self.socket.flush().await
+        };
+        matches!(timeout(self.patience.send_within, send).await, Ok(Ok(()))).then_some(()).ok_or(Gone)
     }
 }
 
@@ -177,7 +153,7 @@ impl Watcher {
 mod tests {
     use super::*;
 
-    use std::{net::SocketAddr, sync::Arc};
+    use std::{net::SocketAddr, sync::Arc, time::Duration};
 
     use futures_util::StreamExt;
     use serde_json::Value;
@@ -192,7 +168,7 @@ mod tests {
         access::Access,
         api::{Parts, access::Permissions, routes},
         ingest::Counters,
-        live::{Board, FAN_OUT},
+        live::Board,
         store::{Sqlite, Store},
     };
 
@@ -261,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_client_that_falls_behind_gets_a_snapshot_and_costs_little_memory() {
+    async fn a_client_that_reads_late_gets_the_newest_is_told_what_was_overtaken_and_costs_little_memory() {
         const CHANGES: u32 = 4000;
         let served = served(Patience::default()).await;
         served.live(0.0);
@@ -274,25 +250,37 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let grown = rss_kib().saturating_sub(before);
-        assert!(grown < 90_000, "{grown} KiB more");
-        let (mut snapshots, mut newest, mut messages) = (0, 0.0, 0);
+        assert!(grown < 30_000, "{grown} KiB more");
+        let (mut at, mut newest, mut views, mut skipped, began) = (0, 0.0, 0, 0, Instant::now());
         while newest < CHANGES.into() {
             let Some(Ok(tokio_tungstenite::tungstenite::Message::Text(text))) = socket.next().await else { continue };
             let said: Value = serde_json::from_str(&text).unwrap();
-            assert_eq!(said["n"], messages);
-            messages += 1;
+            assert!(began.elapsed() < Duration::from_secs(60), "only {newest} by now");
+            let n = said["n"].as_u64().unwrap();
+            assert!(n >= at, "{n} after {at}");
+            at = n;
             let truck = match said["type"].as_str().unwrap() {
                 "snapshot" => {
-                    snapshots += 1;
+                    views += n;
                     &said["gateways"][0]
                 }
-                "gateway" => &said["gateway"],
+                "gateway" => {
+                    views += 1;
+                    &said["gateway"]
+                }
+                "skipped" => {
+                    assert_eq!(said["gateways"], serde_json::json!(["truck-7"]));
+                    skipped += said["changes"].as_u64().unwrap();
+                    continue;
+                }
                 _ => continue,
             };
-            newest = truck["channels"][0]["value"].as_f64().unwrap();
+            let value = truck["channels"][0]["value"].as_f64().unwrap();
+            assert!(value >= newest, "{value} after {newest}");
+            newest = value;
         }
-        assert!(snapshots >= 2, "one on connect, one for having fallen behind: {snapshots}");
-        assert!(messages < CHANGES - FAN_OUT as u32, "{messages} messages");
+        assert_eq!(views + skipped, u64::from(CHANGES) + 1, "what was not told was counted");
+        assert!(skipped > u64::from(CHANGES) / 2, "{skipped}");
     }
 
     #[tokio::test(flavor = "multi_thread")]

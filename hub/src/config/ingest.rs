@@ -13,7 +13,7 @@ use super::Broker;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ingest {
-    /// Unit of the speeds that come as `{"device_id","location","speed"}`, over HTTP and TCP.
+    /// Unit of the speeds that come as `{"device_id","location","speed"}`, over HTTP and TCP, and that `/ws/speed-data/` tells.
     pub speed_unit: SpeedUnit,
     /// Foreign gateways' topics.
     pub feed: Vec<Feed>,

@@ -88,3 +88,66 @@ pub async fn download(at: SocketAddr, path: &str) -> (u16, String, String, bool)
     }
     (status, head, String::from_utf8(body).unwrap(), false)
 }
+
+/// Server-sent events, as a browser reads them.
+pub struct Events {
+    stream: TcpStream,
+    bytes: Vec<u8>,
+    text: String,
+    pub head: String,
+}
+
+/// Id and data.
+pub type Event = (String, Value);
+
+impl Events {
+    pub async fn open(at: SocketAddr, path: &str, last: Option<&str>) -> Self {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nAccept: text/event-stream\r\n{last}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut events = Self { stream, bytes: Vec::new(), text: String::new(), head: String::new() };
+        while events.head.is_empty() {
+            assert!(events.more().await, "no head");
+            if let Some(at) = events.bytes.windows(4).position(|w| w == b"\r\n\r\n") {
+                events.head = String::from_utf8(events.bytes.drain(..at + 4).collect()).unwrap();
+            }
+        }
+        events
+    }
+
+    async fn more(&mut self) -> bool {
+        let mut part = [0; 16384];
+        let n = self.stream.read(&mut part).await.unwrap_or(0);
+        self.bytes.extend_from_slice(&part[..n]);
+        n > 0
+    }
+
+    /// The next event that has data; none when the stream has ended.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n").map(|(e, r)| (e.to_owned(), r.to_owned())) {
+                self.text = rest;
+                let field = |name: &str| event.lines().find_map(|l| l.strip_prefix(name)).map(str::to_owned);
+                if let Some(data) = field("data: ") {
+                    return Some((field("id: ").unwrap_or_default(), serde_json::from_str(&data).unwrap()));
+                }
+            }
+            // RFC 9112 section 7.1: a chunk is its length in hexadecimal, a line end, as many bytes, a line end.
+            let line = self.bytes.windows(2).position(|w| w == b"\r\n");
+            let length = line.map(|at| usize::from_str_radix(str::from_utf8(&self.bytes[..at]).unwrap(), 16).unwrap());
+            match (line, length) {
+                (Some(_), Some(0)) => return None,
+                (Some(at), Some(length)) if self.bytes.len() >= at + 2 + length + 2 => {
+                    self.text.push_str(str::from_utf8(&self.bytes[at + 2..at + 2 + length]).unwrap());
+                    self.bytes.drain(..at + 2 + length + 2);
+                }
+                _ => {
+                    if !self.more().await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -208,7 +208,7 @@ fn token(headers: &HeaderMap) -> Option<(&str, By)> {
 }
 
 /// Browsers let any page send to anywhere, and say of which origin the page is. Programs say none.
-pub(in crate::api) fn same_origin(headers: &HeaderMap) -> bool {
+fn same_origin(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     match text(header::ORIGIN) {
         None => text(header::HeaderName::from_static("sec-fetch-site")).is_none_or(|site| site != "cross-site"),

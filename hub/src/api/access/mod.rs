@@ -11,7 +11,7 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(super) use guard::{Gate, guard, same_origin};
+pub(super) use guard::{Gate, guard};
 pub use guard::{Peer, Permissions};
 
 use super::{Complaint, Context};

@@ -35,7 +35,7 @@ use tokio::{
 use super::{
     ApiError, Complaint, Context,
     query::{Asked, Utc},
-    sent::Sent,
+    sent::{Paced, Sent},
 };
 use crate::store::{Read, SamplesQuery};
 
@@ -131,7 +131,7 @@ pub(super) async fn export(
     let query = SamplesQuery { gateway, sensors, quantities, from_ns, to_ns, skip: 0, limit: PAGE };
     let permit = context.exports.clone().try_acquire_owned().map_err(|_| ApiError::Exporting)?;
     let pieces = stream(context.reader, context.stop, format, query, permit);
-    let body = Body::new(Stream { pieces, whole: false, enough: sent.bytes(), given: sent.bytes(), sent });
+    let body = Body::new(Paced::new(Stream { pieces, whole: false }, sent));
     let mut response = ([(header::CONTENT_TYPE, format.content_type())], body).into_response();
     if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
@@ -222,11 +222,6 @@ impl Out {
 struct Stream {
     pieces: mpsc::Receiver<io::Result<Option<Bytes>>>,
     whole: bool,
-    /// What the connection has written; how much of it is enough for the next piece to be given, all but the last; and what
-    /// it will have written when all that was given has left.
-    sent: Sent,
-    enough: u64,
-    given: u64,
 }
 
 impl hyper::body::Body for Stream {
@@ -237,15 +232,8 @@ impl hyper::body::Body for Stream {
         if self.whole {
             return Poll::Ready(None);
         }
-        if self.sent.poll(self.enough, cx).is_pending() {
-            return Poll::Pending;
-        }
         self.pieces.poll_recv(cx).map(|piece| match piece {
-            Some(Ok(Some(bytes))) => {
-                self.enough = self.given;
-                self.given = self.given.saturating_add(bytes.len() as u64);
-                Some(Ok(Frame::data(bytes)))
-            }
+            Some(Ok(Some(bytes))) => Some(Ok(Frame::data(bytes))),
             Some(Ok(None)) => {
                 self.whole = true;
                 None
