@@ -26,7 +26,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use super::{Counters, session, utc_ns};
 use crate::{
     live::Board,
-    store::{Done, Latest, Readings, ReadingsDone, Work, writer::QUEUE},
+    store::{
+        Done, Latest, Readings, ReadingsDone, Work,
+        fleet::{FleetRefused, FleetSaved},
+        writer::QUEUE,
+    },
 };
 
 /// Pieces of work that the log session may have in the writer's channel.
@@ -39,7 +43,7 @@ const ROUND_ROWS: usize = 4096;
 const PIECES: usize = 8192;
 
 /// What became of a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It is on disk, now or from before.
     Accepted,
@@ -47,6 +51,8 @@ pub enum Outcome {
     Repeated,
     /// Its key was used for something else. Nothing of it is stored.
     Conflict,
+    /// A change of the fleet was made, or refused.
+    Fleet(Result<FleetSaved, FleetRefused>),
 }
 
 /// What a door may have waiting at once.
@@ -239,11 +245,12 @@ impl Gate {
         let outcome = match &done {
             Done::Readings(ReadingsDone { conflict: true, .. }) => Outcome::Conflict,
             Done::Readings(ReadingsDone { repeated: true, .. }) => Outcome::Repeated,
+            Done::Fleet(made) => Outcome::Fleet(made.clone()),
             _ => Outcome::Accepted,
         };
         for (answer, _room) in waiting.who {
             // Whoever does not wait any more has it stored all the same.
-            let _ = answer.send(outcome);
+            let _ = answer.send(outcome.clone());
         }
         if let Done::Readings(done) = done {
             self.tell(done);
@@ -268,6 +275,7 @@ impl Gate {
 fn rows_of(work: &Work) -> usize {
     match work {
         Work::Readings(readings) => readings.items.len().max(1),
+        Work::Presence(notes) => (notes.changes.len() + notes.seen.len()).max(1),
         _ => 1,
     }
 }
