@@ -15,8 +15,10 @@ use std::{
 use serde::Deserialize;
 
 mod ingest;
+mod presence;
 
 pub use ingest::{Feed, FeedShape, Ingest, SpeedUnit, Tcp, TopicFilter, default_sensor};
+pub use presence::Presence;
 
 /// A configuration or secret file larger than this is something else.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -39,6 +41,9 @@ pub struct Config {
     /// Where programs send over a plain connection; nowhere unless told.
     #[serde(default)]
     pub tcp: Option<Tcp>,
+    /// Who counts as connected.
+    #[serde(default)]
+    pub presence: Presence,
     /// What is told in the journal.
     #[serde(default)]
     pub log: Log,
@@ -170,6 +175,7 @@ impl Config {
             http: Http::default(),
             ingest: Ingest::default(),
             tcp: None,
+            presence: Presence::default(),
             log: Log::default(),
         }
     }

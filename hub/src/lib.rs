@@ -3,7 +3,8 @@
 //! ```text
 //! MQTT ──> ingest ──> ledger ──> store ──> confirm (retained) ──> gateway
 //!             │                    │
-//!             └──> live <──────────┘ ──> api ──> page
+//!             ├──> live <──────────┤ ──> api ──> page
+//!             └──> presence <──────┘ ──> live, store
 //! ```
 //! - [`config`]: one TOML file.
 //! - `broker` (feature `embedded-broker`): a broker in this process, for the demo and for tests.
@@ -16,6 +17,7 @@ pub mod config;
 pub mod ingest;
 pub mod ledger;
 pub mod live;
+pub mod presence;
 pub mod server;
 pub mod store;
 

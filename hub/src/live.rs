@@ -41,6 +41,7 @@ const LIVE_FRESH: Duration = Duration::from_secs(5);
 pub struct Board {
     state: Arc<Mutex<State>>,
     views: broadcast::Sender<Arc<GatewayView>>,
+    told: broadcast::Sender<(&'static str, Arc<str>)>,
 }
 
 #[derive(Default)]
@@ -141,7 +142,7 @@ struct Newest {
 
 impl Default for Board {
     fn default() -> Self {
-        Self { state: Arc::default(), views: broadcast::channel(FAN_OUT).0 }
+        Self { state: Arc::default(), views: broadcast::channel(FAN_OUT).0, told: broadcast::channel(FAN_OUT).0 }
     }
 }
 
@@ -246,6 +247,17 @@ impl Board {
     /// What changes from now on.
     pub fn changes(&self) -> broadcast::Receiver<Arc<GatewayView>> {
         self.views.subscribe()
+    }
+
+    /// Tells those who watch what another room has to say: the JSON object `body`, as a message of type `kind`.
+    pub fn tell(&self, kind: &'static str, body: Arc<str>) {
+        // Nobody watching is no error.
+        let _ = self.told.send((kind, body));
+    }
+
+    /// What other rooms tell from now on.
+    pub fn told(&self) -> broadcast::Receiver<(&'static str, Arc<str>)> {
+        self.told.subscribe()
     }
 
     /// All gateways.

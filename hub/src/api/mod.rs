@@ -3,18 +3,21 @@
 //! In      requests; the board of newest values, the store's reader, the counters.
 //! Out     the page, JSON, the WebSocket feed.
 //! Keeps   nothing. A request costs a bounded amount: [`MAX_POINTS`] points, [`MAX_QUERIES`] at once.
-//! Imports `live`, `store`, `ingest` (its counters).
+//! Imports `live`, `presence`, `store`, `ingest` (its counters, its way to the store).
 //!
 //! ```text
 //! GET /                   the page                  GET /healthz            200 once the hub runs
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
 //! GET /ws                 newest values as they come; see `ws`
 //! POST /api/v1/readings   takes readings; see `readings`
+//! GET /api/v1/presence    who is connected; see `presence`      /api/v1/customers, /api/v1/vehicles   see `fleet`
 //! ```
 //! Every number stands with its unit.
 
 mod assets;
+mod fleet;
 pub mod listen;
+mod presence;
 mod query;
 pub mod readings;
 mod ws;
@@ -39,13 +42,19 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub use ws::Patience;
 
 use crate::{
-    ingest::Counters,
+    ingest::{
+        Counters,
+        gate::{Desk, Share},
+    },
     live::{Board, GatewayView},
+    presence::Presence,
     store::{MAX_POINTS, Read},
 };
 
 /// History queries at once; more wait. Each holds a thread and a database connection.
 pub const MAX_QUERIES: usize = 4;
+/// Changes of customers and vehicles that wait for the store at once; one more is told to come again.
+const MAX_CHANGES: usize = 64;
 /// WebSocket clients at once; more are told to come later.
 pub const MAX_WATCHERS: usize = 2_000;
 
@@ -65,6 +74,10 @@ pub struct Parts {
     pub patience: Patience,
     /// What takes readings; without it the hub only shows.
     pub intake: Option<readings::Intake>,
+    /// Who is connected.
+    pub presence: Presence,
+    /// To the store; without it nothing can be changed.
+    pub desk: Option<Desk>,
 }
 
 /// What the handlers work with.
@@ -80,6 +93,10 @@ struct Context {
     snapshots_kib: Arc<Semaphore>,
     stop: watch::Receiver<bool>,
     patience: Patience,
+    presence: Presence,
+    desk: Option<Desk>,
+    /// Changes that wait for the store.
+    changes: Arc<Share>,
 }
 
 /// Something a client asked that it does not get.
@@ -112,7 +129,7 @@ impl IntoResponse for ApiError {
 
 /// All routes.
 pub fn routes(parts: Parts) -> Router {
-    let Parts { board, reader, counters, store, stop, patience, intake } = parts;
+    let Parts { board, reader, counters, store, stop, patience, intake, presence, desk } = parts;
     let semaphore = |n| Arc::new(Semaphore::new(n));
     let context = Context {
         board,
@@ -125,11 +142,21 @@ pub fn routes(parts: Parts) -> Router {
         snapshots_kib: semaphore(ws::SNAPSHOTS_KIB as usize),
         stop,
         patience,
+        presence,
+        desk,
+        changes: Arc::new(Share::new(MAX_CHANGES, MAX_CHANGES * 1024)),
     };
     let (api, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(gateways))
         .routes(routes!(query::history))
         .routes(routes!(health))
+        .routes(routes!(presence::presence))
+        .routes(routes!(presence::history))
+        .routes(routes!(fleet::customers, fleet::add_customer))
+        .routes(routes!(fleet::customer, fleet::change_customer, fleet::drop_customer))
+        .routes(routes!(fleet::vehicles, fleet::add_vehicle))
+        .routes(routes!(fleet::vehicle, fleet::change_vehicle, fleet::drop_vehicle))
+        .routes(routes!(fleet::monitored))
         .route("/ws", get(ws::open))
         .with_state(context)
         .split_for_parts();

@@ -4,6 +4,7 @@
 //! {"n":0,"type":"snapshot","gateways":[…]}   on connect, and again for a client that fell behind
 //! {"n":1,"type":"gateway","gateway":{…}}     when something of it changed; it is whole, see `live::GatewayView`
 //! {"n":2,"type":"heartbeat"}                 every few seconds, so that silence of the hub can be told
+//! {"n":3,"type":"presence","kind":"vehicle","id":"v1","state":"moving",…}   see `presence::PresenceView`
 //! ```
 //! `n` counts the messages of a connection. What a client sends is not looked at, but that it answers pings is: browsers
 //! do by themselves, and one that does not read what it is sent does not.
@@ -104,7 +105,7 @@ impl Watcher {
 
     async fn watch(&mut self) -> Result<(), Gone> {
         // Changes from before the snapshot is made are told twice, which does no harm; none is missed.
-        let mut changes = self.context.board.changes();
+        let (mut changes, mut told) = (self.context.board.changes(), self.context.board.told());
         self.snapshot().await?;
         let mut beat = interval(self.context.patience.beat);
         beat.reset();
@@ -118,6 +119,12 @@ impl Watcher {
                         changes = changes.resubscribe();
                         self.snapshot().await?;
                     }
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                said = told.recv() => match said {
+                    Ok((kind, body)) => self.pass_on(kind, &body).await?,
+                    // It can ask for how things are; that it has to is told.
+                    Err(RecvError::Lagged(_)) => self.say("skipped", None, None).await?,
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 _ = beat.tick() => {
@@ -152,6 +159,13 @@ impl Watcher {
 
     async fn say(&mut self, kind: &str, all: Option<&[GatewayView]>, one: Option<&GatewayView>) -> Result<(), Gone> {
         let text = self.text(kind, all, one)?;
+        self.send(Message::text(text)).await
+    }
+
+    /// What another room says: an object, into which number and type are put.
+    async fn pass_on(&mut self, kind: &str, body: &str) -> Result<(), Gone> {
+        let text = format!("{{\"n\":{},\"type\":\"{kind}\",{}", self.n, body.get(1..).ok_or(Gone)?);
+        self.n += 1;
         self.send(Message::text(text)).await
     }
 
@@ -191,6 +205,7 @@ mod tests {
         api::{Parts, routes},
         ingest::Counters,
         live::{Board, FAN_OUT},
+        presence::{Moment, Presence},
         store::{Sqlite, Store},
     };
 
@@ -206,8 +221,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let reader = Sqlite::open(&directory.path().join("hub.sqlite")).unwrap().reader();
         let (board, counters) = (Board::default(), Arc::new(Counters::default()));
+        let (presence, desk) = (Presence::new(Duration::from_secs(60), Moment::now()), None);
         let ((_stop, stop), (_store, store)) = (watch::channel(false), watch::channel(None));
-        let routes = routes(Parts { board: board.clone(), reader, counters, store, stop, patience, intake: None });
+        let (board_, intake) = (board.clone(), None);
+        let routes = routes(Parts { board: board_, reader, counters, store, stop, patience, intake, presence, desk });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, routes).await });

@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use super::{Counters, session, utc_ns};
 use crate::{
     live::Board,
+    presence::{Moment, Presence},
     store::{
         Done, Latest, Readings, ReadingsDone, Work,
         fleet::{FleetRefused, FleetSaved},
@@ -110,6 +111,8 @@ pub struct Parts {
     pub done: mpsc::Receiver<(Done, Ticket)>,
     /// Where values are shown.
     pub board: Board,
+    /// Who is connected.
+    pub presence: Presence,
     /// What was done.
     pub counters: Arc<Counters>,
     /// Why nothing can be stored now.
@@ -123,6 +126,7 @@ pub struct Gate {
     log: mpsc::Sender<(Done, session::Ticket)>,
     pieces: mpsc::Receiver<Piece>,
     board: Board,
+    presence: Presence,
     counters: Arc<Counters>,
     /// Pieces of the round that is under way.
     under_way: usize,
@@ -179,10 +183,10 @@ impl Desk {
 impl Gate {
     /// A gate, the desk before it, and what the log session gets from it.
     pub fn new(parts: Parts) -> (Self, Desk, mpsc::Receiver<(Done, session::Ticket)>) {
-        let Parts { work, done, board, counters, trouble } = parts;
+        let Parts { work, done, board, presence, counters, trouble } = parts;
         let (log, log_done) = mpsc::channel(LOG_SHARE);
         let (pieces_in, pieces) = mpsc::channel(PIECES);
-        let gate = Self { work: Some(work), done, log, pieces, board, counters, under_way: 0 };
+        let gate = Self { work: Some(work), done, log, pieces, board, presence, counters, under_way: 0 };
         (gate, Desk { pieces: pieces_in, trouble }, log_done)
     }
 
@@ -267,6 +271,7 @@ impl Gate {
         }
         let (now, utc) = (Instant::now(), utc_ns());
         for (device, newest) in devices {
+            self.presence.readings(&device, &newest, Moment { at: now, utc_ns: utc });
             self.board.stored(&device, &newest, true, now, utc);
         }
     }
@@ -349,6 +354,7 @@ mod tests {
             work: work.clone(),
             done: from_store,
             board: Board::default(),
+            presence: Presence::new(std::time::Duration::from_secs(60), Moment::now()),
             counters: counters.clone(),
             trouble,
         };
