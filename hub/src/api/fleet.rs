@@ -231,7 +231,9 @@ async fn make(context: &Context, change: FleetChange, status: StatusCode) -> Res
     let Ok(Outcome::Fleet(made)) = made else { return Err(Refusal::Unanswered) };
     let made = made?;
     // Who is told that a vehicle is there finds it among those that are connected or not.
-    context.presence.reload(context.reader.clone()).await?;
+    if let Err(error) = context.presence.reload(context.reader.clone()).await {
+        tracing::warn!(%error, "a change was made, and who is connected learns of it later");
+    }
     Ok(match made {
         FleetSaved::Customer(customer) => one(status, customer.version, customer),
         FleetSaved::Vehicle(vehicle) => one(status, vehicle.version, vehicle),

@@ -51,6 +51,9 @@ pub(super) async fn presence(
     asked: Result<Query<Now>, QueryRejection>,
 ) -> Result<Json<States>, ApiError> {
     let Query(Now { kind, unassigned, after, limit }) = asked.map_err(|e| ApiError::BadQuery(e.body_text()))?;
+    if after.as_ref().is_some_and(|after| !after.contains('/')) {
+        return Err(ApiError::BadQuery("after: wanted what an earlier answer gave as next".into()));
+    }
     let limit = limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
     let (presence, next) = context.presence.list(&presence::Asked { kind, unassigned, after, limit });
     Ok(Json(States { presence, next }))

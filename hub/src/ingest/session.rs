@@ -245,9 +245,7 @@ impl Session {
             let (gateway, log) = (&committed.gateway, committed.log);
             tracing::warn!(%gateway, %log, ?gap, "records that the gateway had freed before this hub knew them");
         }
-        if committed.stored > 0 {
-            self.parts.presence.records(&committed.gateway, &committed.newest, Moment::now());
-        }
+        self.parts.presence.records(&committed.gateway, &committed.newest, Moment::now());
         self.parts.board.committed(committed, Instant::now(), utc_ns());
     }
 

@@ -128,13 +128,12 @@ impl Link {
 
     /// Data came. After a goodbye or a will, data do not make it online: they were under way before.
     pub fn heard(&mut self, now: Moment) -> bool {
+        if self.stand.state == LinkState::Offline {
+            return false;
+        }
         self.beat.heard(self.stand.state == LinkState::Silent, now.at);
         self.seen_ns = Some(now.utc_ns);
-        match self.stand.state {
-            LinkState::Offline => false,
-            LinkState::Silent => self.online("heard again", now),
-            _ => self.online("heard", now),
-        }
+        self.online(if self.stand.state == LinkState::Silent { "heard again" } else { "heard" }, now)
     }
 
     /// A status came. A retained one tells how things were, and not that something was heard now.

@@ -12,6 +12,8 @@ use super::{
 
 /// A state has to last so long before it is one: a receiver on the edge of reception would fill the history.
 pub const HOLD: Duration = Duration::from_secs(5);
+/// Characters of a gateway's own words that are kept.
+const MAX_DETAIL: usize = 200;
 
 /// How a sensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +118,10 @@ impl Sensor {
             let why = match (trouble, detail) {
                 (None, _) => String::new(),
                 (Some(trouble), "") => trouble.name().to_owned(),
-                (Some(trouble), detail) => format!("{}: {detail}", trouble.name()),
+                (Some(trouble), detail) => {
+                    let short: String = detail.chars().take(MAX_DETAIL).collect();
+                    format!("{}: {short}", trouble.name())
+                }
             };
             self.said = Some((trouble, why, now.at));
         }

@@ -89,13 +89,14 @@ pub(super) struct Carrier {
     pub(super) gateways: Vec<GatewayId>,
     pub(super) stand: Stand<VehicleState>,
     moves: Moves,
-    /// Before this, that there is no speed is the hub's own doing: it has just started.
-    settled: Instant,
+    /// Before this, that there is no speed is the hub's own doing: it has just started, and has heard none yet.
+    settled: Option<Instant>,
 }
 
 impl Carrier {
     /// One that is new, or as an earlier run of the hub left it; `settled` is when the grace after its start is over.
     pub(super) fn new(stand: Option<Stand<VehicleState>>, settled: Instant, now: Moment) -> Self {
+        let settled = stand.as_ref().map(|_| settled);
         let stand = stand.unwrap_or_else(|| Stand::new(VehicleState::Unknown, NOT_HEARD, now));
         let motion = match stand.state {
             VehicleState::Moving => Motion::Moving,
@@ -117,8 +118,8 @@ impl Carrier {
             a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
         });
         let speed = best.map(|(_, (_, speed))| speed.value);
-        // Just started, the hub has heard no speed yet.
-        if speed.is_none() && now.at < self.settled && self.stand.state.connected() {
+        self.settled = self.settled.filter(|settled| speed.is_none() && now.at < *settled);
+        if self.settled.is_some() && self.stand.state.connected() {
             return false;
         }
         let by = best.map(|(gateway, (sensor, _))| format!("by {sensor} of {gateway}"));

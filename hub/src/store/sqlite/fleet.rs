@@ -128,8 +128,18 @@ impl ReadFleet for Reader {
         let moment = db.transaction()?;
         let mut rows = moment.prepare(&format!("{VEHICLES} WHERE id > ? ORDER BY id LIMIT ?"))?;
         let mut all = rows.query_map(params![after, limit as i64], vehicle)?.collect::<Result<Vec<Vehicle>, _>>()?;
-        for vehicle in &mut all {
-            vehicle.gateways = gateways_of(&moment, &vehicle.id)?;
+        let Some(last) = all.last().map(|vehicle| vehicle.id.clone()) else { return Ok(all) };
+        let mut rows = moment.prepare(
+            "SELECT vehicle, gateway FROM vehicle_gateways WHERE vehicle > ? AND vehicle <= ? ORDER BY vehicle, gateway",
+        )?;
+        let mut rows = rows.query([after, &last])?;
+        while let Some(row) = rows.next()? {
+            let (id, name): (String, String) = (row.get(0)?, row.get(1)?);
+            if let Some(vehicle) =
+                all.binary_search_by(|vehicle| vehicle.id.cmp(&id)).ok().and_then(|at| all.get_mut(at))
+            {
+                vehicle.gateways.push(gateway(name)?);
+            }
         }
         Ok(all)
     }

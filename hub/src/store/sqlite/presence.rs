@@ -28,8 +28,8 @@ pub(super) fn put(tx: &Connection, notes: &PresenceNotes) -> Result<(), StoreErr
         .execute(params![word(kind), gateway, id, seen.seen_ns, seen.beat_ns])?;
     }
     if !notes.changes.is_empty() {
-        let oldest = tx.last_insert_rowid() - MAX_PRESENCE_ROWS;
-        tx.prepare_cached("DELETE FROM presence WHERE id <= ? AND until_ns IS NOT NULL")?.execute([oldest])?;
+        let sql = "DELETE FROM presence WHERE id <= (SELECT max(id) FROM presence) - ? AND until_ns IS NOT NULL";
+        tx.prepare_cached(sql)?.execute([MAX_PRESENCE_ROWS])?;
     }
     Ok(())
 }
