@@ -413,3 +413,70 @@ async fn the_registry_is_changed_over_http_and_says_what_is_wrong() {
     assert_eq!(now(&rig, "vehicle", "v1").await, Value::Null);
     assert_eq!(history(&rig, "vehicle", "v1", "removed").await.last().unwrap().1, "taken out of the registry");
 }
+
+/// A process that is killed, at the latest when its test ends.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_was_killed_says_so_and_from_when_it_was_down_and_blames_no_gateway() {
+    let broker = Mosquitto::start();
+    let _gateway = Willing::connect("truck-7", broker.port).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (file, store) = (directory.path().join("hub.toml"), directory.path().join("hub.sqlite"));
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let text = format!(
+        "[broker]\nurl = \"{}\"\n[store]\npath = \"{}\"\n[http]\nlisten = \"{at}\"\n",
+        broker.url(),
+        store.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_speedwell-hub"))
+        .args(["run", "--config"])
+        .arg(&file)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let process = Killed(child);
+    until("the hub listens", || std::net::TcpStream::connect(at).is_ok()).await;
+    let path = "/api/v1/presence/history?kind=gateway&id=truck-7";
+    let began = Instant::now();
+    while get(at, path).await["changes"][0].is_null() {
+        assert!(began.elapsed() < LONG, "not stored in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(process);
+
+    let rig = hub(&broker, |config| config.store.path = store).await;
+    let words = "it ended without a word: killed, or the power went";
+    let all = history(&rig, "hub", "speedwell-hub", "running").await;
+    assert_eq!(all, [pair("running", "started"), pair("down", words), pair("running", "started")]);
+    let all = history(&rig, "gateway", "truck-7", "online").await;
+    assert_eq!(all.len(), 1, "{all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_served_describes_itself() {
+    let nobody = BrokerUrl::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+    let rig = HubRig::with(nobody, |_| {}).await;
+    let told = get(rig.hub().http, "/api/v1/openapi.json").await;
+    for (path, methods) in [
+        ("/api/v1/customers", &["get", "post"][..]),
+        ("/api/v1/customers/{id}", &["get", "patch", "delete"]),
+        ("/api/v1/vehicles", &["get", "post"]),
+        ("/api/v1/vehicles/{id}", &["get", "patch", "delete"]),
+        ("/api/v1/presence", &["get"]),
+        ("/api/v1/presence/history", &["get"]),
+        ("/vehicles/", &["get"]),
+    ] {
+        for method in methods {
+            assert!(told["paths"][path][method]["responses"].is_object(), "{method} {path}");
+        }
+    }
+}
