@@ -3,7 +3,7 @@
 //! In      readings from HTTP, TCP and foreign feeds, each with the room it takes; what the store has done.
 //! Out     work for the store; to each door what became of its piece, after the commit.
 //! Keeps   what waits. Each door has a [`Share`] of its own, so none can take another's room.
-//! Imports `store`, `live`.
+//! Imports `store`, `live`, `presence`.
 //!
 //! The log session, which takes what gateways confirm by, does not queue here: it has half of the writer's channel to
 //! itself ([`LOG_SHARE`]) and waits for at most one round of the doors, some thousand rows. What the doors bring while a
