@@ -18,9 +18,11 @@ use crate::access::Network;
 
 mod access;
 mod ingest;
+mod presence;
 
 pub use access::{Access, Origin};
 pub use ingest::{Feed, FeedShape, Ingest, SpeedUnit, Tcp, TopicFilter, default_sensor};
+pub use presence::Presence;
 
 /// A configuration or secret file larger than this is something else.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -46,6 +48,9 @@ pub struct Config {
     /// Where programs send over a plain connection; nowhere unless told.
     #[serde(default)]
     pub tcp: Option<Tcp>,
+    /// Who counts as connected.
+    #[serde(default)]
+    pub presence: Presence,
     /// What is told in the journal.
     #[serde(default)]
     pub log: Log,
@@ -198,6 +203,7 @@ impl Config {
             access: Access::default(),
             ingest: Ingest::default(),
             tcp: None,
+            presence: Presence::default(),
             log: Log::default(),
         }
     }

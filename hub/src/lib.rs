@@ -3,7 +3,8 @@
 //! ```text
 //! MQTT ──> ingest ──> ledger ──> store ──> confirm (retained) ──> gateway
 //!             │                    │
-//!             └──> live <──────────┘ ──> api ──> page
+//!             ├──> live <──────────┤ ──> api ──> page
+//!             └──> presence <──────┘ ──> live, store
 //! ```
 //! - [`access`]: who may do what.
 //! - [`config`]: one TOML file.
@@ -18,6 +19,7 @@ pub mod config;
 pub mod ingest;
 pub mod ledger;
 pub mod live;
+pub mod presence;
 pub mod server;
 pub mod store;
 

@@ -34,6 +34,7 @@ use crate::{
         tcp,
     },
     live::Board,
+    presence::{Moment, Presence, keeper},
     store::{self, Read, Store, StoreError, writer},
 };
 
@@ -120,6 +121,9 @@ impl Hub {
         let decoder = Decoder::new(&prefix, reader.manifests().map_err(failed)?);
         let board = Board::default();
         show_stored(&board, &*reader).map_err(failed)?;
+        let (now, hub) = (Moment::now(), config.broker.client_id.clone());
+        let presence = Presence::new(config.presence.heartbeat(), now);
+        let first = keeper::restore(&presence, &*reader, &hub, now).map_err(failed)?;
 
         let (listener, http) = listen(config.http.listen).await?;
         let tcp = match &config.tcp {
@@ -136,6 +140,7 @@ impl Hub {
             work: writer.work.clone(),
             done: writer.done,
             board: board.clone(),
+            presence: presence.clone(),
             counters: counters.clone(),
             trouble: writer.trouble.clone(),
         });
@@ -144,6 +149,7 @@ impl Hub {
             prefix,
             decoder,
             board: board.clone(),
+            presence: presence.clone(),
             counters: counters.clone(),
             work: writer.work,
             done: log_done,
@@ -166,10 +172,25 @@ impl Hub {
                 counters.clone(),
                 config.ingest.speed_unit,
             )),
+            presence: presence.clone(),
+            desk: Some(desk.clone()),
         });
         let (shut, shutting) = oneshot::channel();
+        let kept = keeper::Parts {
+            presence,
+            board: board.clone(),
+            desk: desk.clone(),
+            reader: reader.clone(),
+            counters: counters.clone(),
+            hub,
+        };
         let gate = tokio::spawn(gate.run(shutting));
         let mut tasks = JoinSet::new();
+        let keep = keeper::run(kept, first, stopped.clone());
+        tasks.spawn(async {
+            keep.await;
+            Ok(())
+        });
         let at_tcp = tcp.as_ref().map(|((_, at), _)| *at);
         if let Some(((listener, at), tcp)) = tcp {
             let door = tcp_door(tcp, &config, &desk, &clock, &access);

@@ -149,6 +149,8 @@ async fn each_role_and_each_scope_reaches_what_is_its_own_and_nothing_else() {
             ("GET", _) => [true, true, true, true, false, true],
             _ => [false, true, true, false, false, true],
         };
+        // The feed has no end; what it is asked here is wrong.
+        let path = if path == "/api/v1/live" { "/api/v1/live?since=x" } else { path };
         for ((name, token), may) in tokens.iter().zip(expected) {
             let (status, _, body) = rig.ask(method, path, token, "").await;
             assert_eq!(status != 403, may, "{name}: {method} {path}: {status} {body}");

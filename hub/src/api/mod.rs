@@ -3,7 +3,7 @@
 //! In      requests; the board of newest values, the store's reader, the counters.
 //! Out     the page, JSON, the WebSocket feed.
 //! Keeps   nothing. A request costs a bounded amount: [`MAX_QUERIES`] at once.
-//! Imports `access`, `live`, `store`, `ingest` (its counters).
+//! Imports `access`, `live`, `presence`, `store`, `ingest` (its counters, its way to the store).
 //!
 //! ```text
 //! GET / /gateway/… /history /login   the pages      GET /healthz            200 once the hub runs
@@ -12,6 +12,7 @@
 //! GET /api/v1/export      all of a range, streamed; see `export`
 //! GET /ws                 newest values as they come; see `feed`, and `sse` for GET /api/v1/live
 //! POST /api/v1/readings   takes readings; see `readings`
+//! GET /api/v1/presence    who is connected; see `presence`      /api/v1/customers, /api/v1/vehicles   see `fleet`
 //! ```
 //! Every number stands with its unit.
 
@@ -19,7 +20,9 @@ pub mod access;
 mod assets;
 pub mod export;
 mod feed;
+mod fleet;
 pub mod listen;
+mod presence;
 mod query;
 pub mod readings;
 mod sent;
@@ -47,8 +50,12 @@ pub use feed::Patience;
 
 use crate::{
     config::SpeedUnit,
-    ingest::Counters,
+    ingest::{
+        Counters,
+        gate::{Desk, Share},
+    },
     live::{Board, GatewayView},
+    presence::Presence,
     store::Read,
 };
 
@@ -58,6 +65,8 @@ pub const MAX_QUERIES: usize = 4;
 const COME_AGAIN_S: u32 = 10;
 /// When there is no place to watch from.
 const WATCH_AGAIN_S: u32 = 30;
+/// Changes of customers and vehicles that wait for the store at once; one more is told to come again.
+const MAX_CHANGES: usize = 64;
 /// Clients of the live feed at once, of WebSockets and of events; more are told to come later.
 pub const MAX_WATCHERS: usize = 2_000;
 
@@ -79,6 +88,10 @@ pub struct Parts {
     pub permissions: access::Permissions,
     /// What takes readings; without it the hub only shows.
     pub intake: Option<readings::Intake>,
+    /// Who is connected.
+    pub presence: Presence,
+    /// To the store; without it nothing can be changed.
+    pub desk: Option<Desk>,
 }
 
 /// What the handlers work with.
@@ -98,6 +111,10 @@ struct Context {
     stop: watch::Receiver<bool>,
     patience: Patience,
     permissions: access::Gate,
+    presence: Presence,
+    desk: Option<Desk>,
+    /// Changes that wait for the store.
+    changes: Arc<Share>,
 }
 
 /// Something a client asked that it does not get.
@@ -154,7 +171,7 @@ impl Context {
 
 /// All routes.
 pub fn routes(parts: Parts) -> Router {
-    let Parts { board, reader, counters, store, stop, patience, permissions, intake } = parts;
+    let Parts { board, reader, counters, store, stop, patience, permissions, intake, presence, desk } = parts;
     let permissions: access::Gate = Arc::new(permissions);
     let semaphore = |n| Arc::new(Semaphore::new(n));
     let context = Context {
@@ -171,6 +188,9 @@ pub fn routes(parts: Parts) -> Router {
         stop,
         patience,
         permissions: permissions.clone(),
+        presence,
+        desk,
+        changes: Arc::new(Share::new(MAX_CHANGES, MAX_CHANGES * 1024)),
     };
     let (api, description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(gateways))
@@ -188,6 +208,13 @@ pub fn routes(parts: Parts) -> Router {
         .routes(routes!(ws::open))
         .routes(routes!(sse::open))
         .routes(routes!(feed::speed::open))
+        .routes(routes!(presence::presence))
+        .routes(routes!(presence::history))
+        .routes(routes!(fleet::customers, fleet::add_customer))
+        .routes(routes!(fleet::customer, fleet::change_customer, fleet::drop_customer))
+        .routes(routes!(fleet::vehicles, fleet::add_vehicle))
+        .routes(routes!(fleet::vehicle, fleet::change_vehicle, fleet::drop_vehicle))
+        .routes(routes!(fleet::monitored))
         .with_state(context)
         .split_for_parts();
     let description: Bytes = serde_json::to_vec(&description).unwrap_or_default().into();

@@ -169,6 +169,7 @@ mod tests {
         api::{Parts, access::Permissions, routes},
         ingest::Counters,
         live::Board,
+        presence::{Moment, Presence},
         store::{Sqlite, Store},
     };
 
@@ -184,11 +185,23 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let reader = Sqlite::open(&directory.path().join("hub.sqlite")).unwrap().reader();
         let (board, counters) = (Board::default(), Arc::new(Counters::default()));
+        let (presence, desk) = (Presence::new(Duration::from_secs(60), Moment::now()), None);
         let ((_stop, stop), (_store, store)) = (watch::channel(false), watch::channel(None));
         let access = Access::open(&directory.path().join("access.sqlite"), Default::default()).unwrap();
         let permissions = Permissions { access, allow_origins: Vec::new(), proxies: Vec::new() };
-        let shown = board.clone();
-        let routes = routes(Parts { board: shown, reader, counters, store, stop, patience, permissions, intake: None });
+        let (shown, intake) = (board.clone(), None);
+        let routes = routes(Parts {
+            board: shown,
+            reader,
+            counters,
+            store,
+            stop,
+            patience,
+            permissions,
+            intake,
+            presence,
+            desk,
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, routes).await });

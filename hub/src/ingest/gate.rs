@@ -3,7 +3,7 @@
 //! In      readings from HTTP, TCP and foreign feeds, each with the room it takes; what the store has done.
 //! Out     work for the store; to each door what became of its piece, after the commit.
 //! Keeps   what waits. Each door has a [`Share`] of its own, so none can take another's room.
-//! Imports `store`, `live`.
+//! Imports `store`, `live`, `presence`.
 //!
 //! The log session, which takes what gateways confirm by, does not queue here: it has half of the writer's channel to
 //! itself ([`LOG_SHARE`]) and waits for at most one round of the doors, some thousand rows. What the doors bring while a
@@ -26,7 +26,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use super::{Counters, session, utc_ns};
 use crate::{
     live::Board,
-    store::{Done, Latest, Readings, ReadingsDone, Work, writer::QUEUE},
+    presence::{Moment, Presence},
+    store::{
+        Done, Latest, Readings, ReadingsDone, Work,
+        fleet::{FleetRefused, FleetSaved},
+        writer::QUEUE,
+    },
 };
 
 /// Pieces of work that the log session may have in the writer's channel.
@@ -39,7 +44,7 @@ const ROUND_ROWS: usize = 4096;
 const PIECES: usize = 8192;
 
 /// What became of a piece.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It is on disk, now or from before.
     Accepted,
@@ -47,6 +52,8 @@ pub enum Outcome {
     Repeated,
     /// Its key was used for something else. Nothing of it is stored.
     Conflict,
+    /// A change of the fleet was made, or refused.
+    Fleet(Result<FleetSaved, FleetRefused>),
 }
 
 /// What a door may have waiting at once.
@@ -104,6 +111,8 @@ pub struct Parts {
     pub done: mpsc::Receiver<(Done, Ticket)>,
     /// Where values are shown.
     pub board: Board,
+    /// Who is connected.
+    pub presence: Presence,
     /// What was done.
     pub counters: Arc<Counters>,
     /// Why nothing can be stored now.
@@ -117,6 +126,7 @@ pub struct Gate {
     log: mpsc::Sender<(Done, session::Ticket)>,
     pieces: mpsc::Receiver<Piece>,
     board: Board,
+    presence: Presence,
     counters: Arc<Counters>,
     /// Pieces of the round that is under way.
     under_way: usize,
@@ -173,10 +183,10 @@ impl Desk {
 impl Gate {
     /// A gate, the desk before it, and what the log session gets from it.
     pub fn new(parts: Parts) -> (Self, Desk, mpsc::Receiver<(Done, session::Ticket)>) {
-        let Parts { work, done, board, counters, trouble } = parts;
+        let Parts { work, done, board, presence, counters, trouble } = parts;
         let (log, log_done) = mpsc::channel(LOG_SHARE);
         let (pieces_in, pieces) = mpsc::channel(PIECES);
-        let gate = Self { work: Some(work), done, log, pieces, board, counters, under_way: 0 };
+        let gate = Self { work: Some(work), done, log, pieces, board, presence, counters, under_way: 0 };
         (gate, Desk { pieces: pieces_in, trouble }, log_done)
     }
 
@@ -239,11 +249,12 @@ impl Gate {
         let outcome = match &done {
             Done::Readings(ReadingsDone { conflict: true, .. }) => Outcome::Conflict,
             Done::Readings(ReadingsDone { repeated: true, .. }) => Outcome::Repeated,
+            Done::Fleet(made) => Outcome::Fleet(made.clone()),
             _ => Outcome::Accepted,
         };
         for (answer, _room) in waiting.who {
             // Whoever does not wait any more has it stored all the same.
-            let _ = answer.send(outcome);
+            let _ = answer.send(outcome.clone());
         }
         if let Done::Readings(done) = done {
             self.tell(done);
@@ -260,6 +271,7 @@ impl Gate {
         }
         let (now, utc) = (Instant::now(), utc_ns());
         for (device, newest) in devices {
+            self.presence.readings(&device, &newest, Moment { at: now, utc_ns: utc });
             self.board.stored(&device, &newest, true, now, utc);
         }
     }
@@ -268,6 +280,7 @@ impl Gate {
 fn rows_of(work: &Work) -> usize {
     match work {
         Work::Readings(readings) => readings.items.len().max(1),
+        Work::Presence(notes) => (notes.changes.len() + notes.seen.len()).max(1),
         _ => 1,
     }
 }
@@ -341,6 +354,7 @@ mod tests {
             work: work.clone(),
             done: from_store,
             board: Board::default(),
+            presence: Presence::new(std::time::Duration::from_secs(60), Moment::now()),
             counters: counters.clone(),
             trouble,
         };

@@ -3,7 +3,7 @@
 //! In      messages of all gateways and of foreign feeds, from `mqtt`; readings over TCP, and over HTTP from `api`.
 //! Out     work for the store; after its commit, confirmations, acknowledgements and answers; live values to `live`.
 //! Keeps   the channel lists seen; nothing that would be missed.
-//! Imports `store`, `live`, `wire`.
+//! Imports `store`, `live`, `presence` (to tell it who was heard), `wire`.
 //!
 //! A message is acknowledged to the broker after what it brought is committed, or set aside, and never before. Any
 //! payload ends in one of four ways: stored, known already, dropped for the gateway to send again, or set aside in

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     live::Board,
+    presence::{Moment, Presence},
     store::{Committed, Done, Work, gateway_of},
 };
 
@@ -53,6 +54,8 @@ pub struct Parts {
     pub decoder: Decoder,
     /// Where values are shown.
     pub board: Board,
+    /// Who is connected.
+    pub presence: Presence,
     /// What was done.
     pub counters: Arc<Counters>,
     /// To the store.
@@ -180,8 +183,14 @@ impl Session {
                 // There is room: this half of the channel is as wide as the most that may be outstanding.
                 self.parts.work.try_send((work, gate::Ticket::Log(ticket))).map_err(|_| StoreEnded)?;
             }
-            Message::Live(gateway, live, manifest) => self.parts.board.live(&gateway, &live, &manifest, now),
-            Message::Status(status) => self.parts.board.status(status, message.retained(), now),
+            Message::Live(gateway, live, manifest) => {
+                self.parts.presence.live(&gateway, &live, &manifest, Moment { at: now, utc_ns: utc });
+                self.parts.board.live(&gateway, &live, &manifest, now);
+            }
+            Message::Status(status) => {
+                self.parts.presence.status(&status, message.retained(), Moment { at: now, utc_ns: utc });
+                self.parts.board.status(status, message.retained(), now);
+            }
             Message::Ignore => Counters::add(&self.parts.counters.live_unread, 1),
         }
         Ok(self.acknowledge(connection))
@@ -236,6 +245,7 @@ impl Session {
             let (gateway, log) = (&committed.gateway, committed.log);
             tracing::warn!(%gateway, %log, ?gap, "records that the gateway had freed before this hub knew them");
         }
+        self.parts.presence.records(&committed.gateway, &committed.newest, Moment::now());
         self.parts.board.committed(committed, Instant::now(), utc_ns());
     }
 

@@ -2,7 +2,8 @@
 //!
 //! In      [`Work`]: prepared batches, manifests, payloads to set aside.
 //! Out     [`Done`], in the same order, once it is on disk; and what [`Read`] answers.
-//! Keeps   the ledger, samples as the columnar blocks they came in, events, clock fixes, losses, gaps, latest values.
+//! Keeps   the ledger, samples as the columnar blocks they came in, events, clock fixes, losses, gaps, latest values;
+//!         customers and vehicles (`fleet`), and who was connected when (`presence`).
 //! Imports `ledger`, `config`, `wire`.
 //!
 //! One row a samples record, holding the block of all its channels: the bytes that came, byte for byte. A row a channel
@@ -23,9 +24,11 @@ use crate::config;
 
 mod channels;
 pub mod clock;
+pub mod fleet;
 mod history;
 mod judge;
 pub mod postgres;
+pub mod presence;
 mod reduce;
 mod rollup;
 mod rows;
@@ -39,7 +42,9 @@ pub mod writer;
 
 pub use channels::{Channels, ChannelsQuery, MAX_CHANNELS};
 pub use clock::ClockMap;
+use fleet::{FleetChange, FleetRefused, FleetSaved, ReadFleet};
 pub use postgres::Postgres;
+use presence::{PresenceNotes, ReadPresence};
 pub use reduce::{DrawQuery, Drawing, MAX_DRAWN, Made, Mark};
 pub use rollup::{Bucket, Level, MAX_BRIDGE_NS, MAX_BUCKET_S, MAX_BUCKETS, Rollup, RollupQuery, bucket_is_allowed};
 pub use samples::{Sample, Samples, SamplesQuery};
@@ -103,7 +108,7 @@ impl Store for Box<dyn Store> {
 }
 
 /// Reads what was committed. Calls block; each costs a bounded amount.
-pub trait Read: Send + Sync + 'static {
+pub trait Read: ReadFleet + ReadPresence + Send + Sync + 'static {
     /// All channel lists.
     fn manifests(&self) -> Result<Vec<Manifest>, StoreError>;
 
@@ -155,6 +160,10 @@ pub enum Work {
     Rejected(Rejected),
     /// Readings that came one by one, from those who are no gateways of ours.
     Readings(Readings),
+    /// A change of customers or vehicles.
+    Fleet(FleetChange),
+    /// What is connected, and what is not.
+    Presence(PresenceNotes),
 }
 
 /// A batch, decoded as far as the store needs.
@@ -320,6 +329,8 @@ pub enum Done {
     Kept,
     /// Readings were judged.
     Readings(ReadingsDone),
+    /// A change of the fleet was made, or refused.
+    Fleet(Result<FleetSaved, FleetRefused>),
 }
 
 /// What became of a batch.

@@ -5,6 +5,8 @@
 
 mod asked;
 mod database;
+mod fleet;
+mod presence;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod rollups;
@@ -66,6 +68,17 @@ contract! {
     crate::a_database_of_a_newer_program_is_refused_and_left_alone as a_database_of_a_newer_program_is_refused_and_left_alone,
     crate::readings_that_came_one_by_one_are_among_the_samples_of_gateways_and_the_same_again_is_a_duplicate as readings_that_came_one_by_one_are_among_the_samples_of_gateways_and_the_same_again_is_a_duplicate,
     crate::a_request_that_comes_again_with_its_key_gets_the_first_answer_and_a_key_for_another_request_is_refused as a_request_that_comes_again_with_its_key_gets_the_first_answer_and_a_key_for_another_request_is_refused,
+    crate::fleet::a_customer_has_vehicles_and_they_carry_gateways_and_all_of_it_survives as a_customer_has_vehicles_and_they_carry_gateways_and_all_of_it_survives,
+    crate::fleet::what_is_another_s_already_is_refused_and_says_whose_it_is as what_is_another_s_already_is_refused_and_says_whose_it_is,
+    crate::fleet::a_customer_with_vehicles_goes_only_when_somebody_gets_them as a_customer_with_vehicles_goes_only_when_somebody_gets_them,
+    crate::fleet::who_changes_what_somebody_else_has_changed_meanwhile_is_told_so as who_changes_what_somebody_else_has_changed_meanwhile_is_told_so,
+    crate::fleet::a_field_that_cannot_be_used_is_named_and_nothing_is_written as a_field_that_cannot_be_used_is_named_and_nothing_is_written,
+    crate::fleet::a_refusal_leaves_what_came_with_it_in_one_commit as a_refusal_leaves_what_came_with_it_in_one_commit,
+    crate::presence::a_stretch_ends_where_the_next_begins_and_all_of_it_survives as a_stretch_ends_where_the_next_begins_and_all_of_it_survives,
+    crate::presence::the_same_again_changes_nothing_and_a_clock_set_back_ends_nothing_before_it_began as the_same_again_changes_nothing_and_a_clock_set_back_ends_nothing_before_it_began,
+    crate::presence::history_is_asked_for_by_thing_and_range_and_in_pages as history_is_asked_for_by_thing_and_range_and_in_pages,
+    crate::presence::what_ended_long_ago_is_dropped_and_what_lasts_stays as what_ended_long_ago_is_dropped_and_what_lasts_stays,
+    crate::presence::any_bytes_of_a_sensor_s_name_are_kept_apart as any_bytes_of_a_sensor_s_name_are_kept_apart,
     crate::a_kill_while_committing_loses_nothing_that_was_confirmed as a_kill_while_committing_loses_nothing_that_was_confirmed,
 }
 

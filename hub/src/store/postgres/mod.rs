@@ -9,8 +9,10 @@ use tokio_postgres::{Config, config::Host, config::SslMode};
 
 use super::{Done, Read, Store, StoreError, Work, rollup, rows::DAY_NS};
 
+mod fleet;
 mod keep;
 mod lists;
+mod presence;
 mod read;
 mod readings;
 mod rows;
@@ -107,12 +109,13 @@ impl Store for Postgres {
         let keep = self.keep_days;
         let dropped = match keep {
             Some(days) => self.transaction(|session, memory| {
+                let ended = presence::drop_old(session, days, now_ns)?;
                 let dropped = keep::drop_old(session, days, now_ns)?;
                 if dropped {
                     // Partitions that were known to be there may be gone.
                     memory.forget();
                 }
-                Ok(dropped)
+                Ok(dropped || ended)
             })?,
             None => false,
         };

@@ -32,7 +32,10 @@ impl Reader {
         Self { options, idle: Mutex::default(), freed: Condvar::new() }
     }
 
-    fn ask<T: Send>(&self, what: impl FnMut(&mut Session) -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
+    pub(super) fn ask<T: Send>(
+        &self,
+        what: impl FnMut(&mut Session) -> Result<T, StoreError> + Send,
+    ) -> Result<T, StoreError> {
         apart(|| self.ask_here(what))
     }
 

@@ -4,7 +4,7 @@ use super::session::Session;
 use crate::store::{StoreError, rows::DAY_NS};
 
 /// Each brings the database one form further; written ones are never changed.
-const STEPS: [&str; 2] = [FIRST, WORST];
+const STEPS: [&str; 3] = [FIRST, WORST, FLEET];
 
 /// Locks, held until a transaction ends, by which hubs of one database take turns. The numbers are arbitrary.
 pub(super) const LOCK_TABLES: i64 = 0x5350_4545_4457_0001;
@@ -179,6 +179,46 @@ CREATE TABLE rollups (
 
 /// As in SQLite.
 const WORST: &str = "ALTER TABLE rollups ADD COLUMN worst smallint;";
+
+/// As in SQLite. Texts are compared byte by byte, so that pages follow on each other alike in both.
+const FLEET: &str = "
+CREATE TABLE customers (
+    id text COLLATE \"C\" PRIMARY KEY,
+    name text NOT NULL,
+    address text NOT NULL,
+    version bigint NOT NULL
+);
+CREATE TABLE vehicles (
+    id text COLLATE \"C\" PRIMARY KEY,
+    registration text NOT NULL,
+    plate text NOT NULL UNIQUE,
+    name text NOT NULL,
+    customer text COLLATE \"C\" REFERENCES customers,
+    version bigint NOT NULL
+);
+CREATE INDEX vehicles_by_customer ON vehicles (customer);
+CREATE TABLE vehicle_gateways (
+    gateway text COLLATE \"C\" PRIMARY KEY,
+    vehicle text COLLATE \"C\" NOT NULL REFERENCES vehicles
+);
+CREATE INDEX vehicle_gateways_by_vehicle ON vehicle_gateways (vehicle);
+CREATE TABLE presence (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text COLLATE \"C\" NOT NULL,
+    gateway text COLLATE \"C\" NOT NULL,
+    name text COLLATE \"C\" NOT NULL,
+    state text NOT NULL,
+    since_ns bigint NOT NULL,
+    until_ns bigint,
+    reason text NOT NULL,
+    seen_ns bigint,
+    beat_ns bigint
+);
+CREATE UNIQUE INDEX presence_now ON presence (kind, gateway, name) WHERE until_ns IS NULL;
+CREATE INDEX presence_by_name ON presence (kind, gateway, name, since_ns);
+CREATE INDEX presence_by_time ON presence (since_ns);
+CREATE INDEX presence_by_age ON presence (until_ns) WHERE until_ns IS NOT NULL;
+";
 
 /// Brings the database to the newest form.
 pub(super) fn migrate(session: &mut Session) -> Result<(), StoreError> {

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use speedwell_wire::{GatewayId, LogId, ManifestHash, Seq, frame};
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{name, readings, schema::make_chunks, session::Session, text};
+use super::{fleet::Fleet, name, presence, readings, schema::make_chunks, session::Session, text};
 use crate::store::{
     Chunk, ClockMap, Done, Item, Latest, MAX_REJECTED_BYTES, MAX_REJECTED_ROWS, Prepared, PreparedBatch, Quantity,
-    Rejected, StoreError, Work, int,
+    Rejected, StoreError, Work, fleet, int,
     judge::{Chunks, Clocks, Judged, Marks, judge},
     rows::{DAY_NS, Rows},
     word,
@@ -60,10 +60,16 @@ pub(super) fn apply(session: &mut Session, memory: &mut Memory, work: &[Work]) -
         done[batch.place] = Done::Batch(batch.judged.committed);
     }
     readings::put(session, &mut memory.readings, work, &mut done, &mut marks)?;
+    for (place, work) in work.iter().enumerate() {
+        if let Work::Fleet(change) = work {
+            done[place] = Done::Fleet(fleet::apply(&mut Fleet(session), change)?);
+        }
+    }
+    presence::put(session, work)?;
     let arrived = work.iter().map(|work| match work {
         Work::Batch(batch) => batch.received_ns,
         Work::Readings(readings) => readings.received_ns,
-        Work::Manifest(_) | Work::Rejected(_) => 0,
+        Work::Manifest(_) | Work::Rejected(_) | Work::Fleet(_) | Work::Presence(_) => 0,
     });
     put_marks(session, &marks, arrived.max().unwrap_or_default())?;
     Ok(done)

@@ -17,8 +17,10 @@ use speedwell_wire::{ClockFix, Manifest, frame};
 
 use super::{Done, Read, Store, StoreError, Work, gateway, int, log_id, rollup, unword, word};
 
+mod fleet;
 mod keep;
 mod lists;
+mod presence;
 mod read;
 mod readings;
 mod rows;
@@ -104,7 +106,8 @@ impl Store for Sqlite {
 
     fn tend(&mut self, now_ns: i64) -> Result<bool, StoreError> {
         let keep = self.keep_days;
-        let dropped = self.transaction(|tx, _| keep::drop_old(tx, keep, now_ns))?;
+        let dropped =
+            self.transaction(|tx, _| Ok(keep::drop_old(tx, keep, now_ns)? | presence::drop_old(tx, keep, now_ns)?))?;
         let settled = self.transaction(|tx, _| rollup::settle(&mut rows::Tables(tx), now_ns))?;
         Ok(dropped || settled)
     }

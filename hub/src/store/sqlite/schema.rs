@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::store::StoreError;
 
 /// Each brings the database one form further; `user_version` counts them. Written ones are never changed.
-const STEPS: [&str; 5] = [FIRST, TRUSTED, READINGS, ROLLUPS, WORST];
+const STEPS: [&str; 6] = [FIRST, TRUSTED, READINGS, ROLLUPS, WORST, FLEET];
 
 /// ```text
 /// ledger     one row a log of a gateway: thru is what the confirmation says
@@ -211,6 +211,50 @@ INSERT INTO marks SELECT DISTINCT gateway, -9223372020000000000, 922337202000000
 
 /// The worst quality in a bucket, ranked; none where the bucket was made before it was kept.
 const WORST: &str = "ALTER TABLE rollups ADD COLUMN worst INTEGER;";
+
+/// ```text
+/// customers, vehicles  plate is what of a registration tells it from others
+/// vehicle_gateways     a gateway is on one vehicle at a time
+/// presence             one row a stretch of time in one state; the one without until_ns is how it is now
+/// ```
+const FLEET: &str = "
+CREATE TABLE customers (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    address TEXT NOT NULL,
+    version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE vehicles (
+    id TEXT PRIMARY KEY,
+    registration TEXT NOT NULL,
+    plate TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    customer TEXT,
+    version INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX vehicles_by_customer ON vehicles (customer);
+CREATE TABLE vehicle_gateways (
+    gateway TEXT PRIMARY KEY,
+    vehicle TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX vehicle_gateways_by_vehicle ON vehicle_gateways (vehicle);
+CREATE TABLE presence (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    gateway TEXT NOT NULL,
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,
+    since_ns INTEGER NOT NULL,
+    until_ns INTEGER,
+    reason TEXT NOT NULL,
+    seen_ns INTEGER,
+    beat_ns INTEGER
+) STRICT;
+CREATE UNIQUE INDEX presence_now ON presence (kind, gateway, name) WHERE until_ns IS NULL;
+CREATE INDEX presence_by_name ON presence (kind, gateway, name, since_ns);
+CREATE INDEX presence_by_time ON presence (since_ns);
+CREATE INDEX presence_by_age ON presence (until_ns) WHERE until_ns IS NOT NULL;
+";
 
 /// Brings the database to the newest form.
 pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {

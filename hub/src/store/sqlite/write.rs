@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 use speedwell_wire::{Manifest, ManifestHash, Seq, frame};
 
-use super::{int, readings, rows::Tables, word};
+use super::{fleet::Fleet, int, presence, readings, rows::Tables, word};
 use crate::store::{
     Chunk, ClockMap, Committed, Done, Item, Latest, MAX_REJECTED_BYTES, MAX_REJECTED_ROWS, Prepared, PreparedBatch,
-    Rejected, StoreError, Work,
+    Rejected, StoreError, Work, fleet,
     judge::{Arrived, Clocks, Judged, Marks, judge},
     rows::{DAY_NS, Rows},
 };
@@ -53,6 +53,8 @@ impl<'a> Writing<'a> {
                 self.touched_ns = self.touched_ns.max(given.received_ns);
                 readings::put(self.tx, given, &mut self.marks).map(Done::Readings)
             }
+            Work::Fleet(change) => fleet::apply(&mut Fleet(self.tx), change).map(Done::Fleet),
+            Work::Presence(notes) => presence::put(self.tx, notes).map(|()| Done::Kept),
         }
     }
 
