@@ -102,6 +102,19 @@ pub struct Http {
 pub struct Log {
     /// A `tracing` filter: `info`, `debug`, `speedwell_hub=trace`.
     pub level: String,
+    /// Lines for people, or objects for programs.
+    pub format: LogFormat,
+}
+
+/// How a line of the journal looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// A broker's address, taken apart.
@@ -153,6 +166,14 @@ impl Config {
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
         toml::from_str(text)
             .map_err(|e| ConfigError::Wrong { name: name.into(), complaint: covered(e.to_string().trim_end()) })
+    }
+
+    /// The SQLite files that belong together, each with what its copy's name ends in. None with PostgreSQL.
+    pub fn database_files(&self) -> Vec<(&'static str, PathBuf)> {
+        match self.store.url {
+            Some(_) => Vec::new(),
+            None => vec![("", self.store.path.clone())],
+        }
     }
 
     /// A hub on this broker that keeps its database at `store`, with all else as it is by default.
@@ -280,7 +301,7 @@ impl Default for Http {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into() }
+        Self { level: "info".into(), format: LogFormat::Text }
     }
 }
 

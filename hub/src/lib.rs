@@ -7,6 +7,7 @@
 //! ```
 //! - [`config`]: one TOML file.
 //! - `broker` (feature `embedded-broker`): a broker in this process, for the demo and for tests.
+//! - [`simulate`]: gateways that do not exist, for load and for demos.
 //! - [`server`]: hangs the rooms together: [`Hub::start`], [`run`].
 
 pub mod api;
@@ -17,6 +18,7 @@ pub mod ingest;
 pub mod ledger;
 pub mod live;
 pub mod server;
+pub mod simulate;
 pub mod store;
 
 pub use config::{BrokerUrl, Config};

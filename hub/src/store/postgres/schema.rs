@@ -1,7 +1,7 @@
 //! The tables in PostgreSQL, their partitions by day, and how an older database becomes a newer one. Forward only.
 
 use super::session::Session;
-use crate::store::{StoreError, rows::DAY_NS};
+use crate::store::{Migrated, StoreError, rows::DAY_NS};
 
 /// Each brings the database one form further; written ones are never changed.
 const STEPS: [&str; 1] = [FIRST];
@@ -178,7 +178,7 @@ CREATE TABLE rollups (
 ";
 
 /// Brings the database to the newest form.
-pub(super) fn migrate(session: &mut Session) -> Result<(), StoreError> {
+pub(super) fn migrate(session: &mut Session) -> Result<Migrated, StoreError> {
     let known = STEPS.len() as i64;
     session.transaction("BEGIN", |session| {
         session.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_TABLES])?;
@@ -194,7 +194,7 @@ pub(super) fn migrate(session: &mut Session) -> Result<(), StoreError> {
         if found < known {
             session.batch(&format!("DELETE FROM speedwell_form; INSERT INTO speedwell_form VALUES ({known})"))?;
         }
-        Ok(())
+        Ok(Migrated { from: found, to: known })
     })
 }
 

@@ -2,10 +2,12 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::store::StoreError;
+use crate::store::{Migrated, StoreError};
 
 /// Each brings the database one form further; `user_version` counts them. Written ones are never changed.
 const STEPS: [&str; 4] = [FIRST, TRUSTED, READINGS, ROLLUPS];
+/// The form this program writes, and the newest it reads.
+pub(super) const NEWEST: i64 = STEPS.len() as i64;
 
 /// ```text
 /// ledger     one row a log of a gateway: thru is what the confirmation says
@@ -210,8 +212,8 @@ INSERT INTO marks SELECT DISTINCT gateway, -9223372020000000000, 922337202000000
 ";
 
 /// Brings the database to the newest form.
-pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
-    let known = STEPS.len() as i64;
+pub(super) fn migrate(db: &mut Connection) -> Result<Migrated, StoreError> {
+    let known = NEWEST;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found > known {
@@ -221,7 +223,8 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
         tx.execute_batch(step)?;
     }
     tx.pragma_update(None, "user_version", known)?;
-    Ok(tx.commit()?)
+    tx.commit()?;
+    Ok(Migrated { from: found, to: known })
 }
 
 #[cfg(test)]

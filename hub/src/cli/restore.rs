@@ -1,0 +1,56 @@
+//! `speedwell-hub restore`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use speedwell_hub::store::sqlite::backup::{self as copies, Restored, Target};
+
+use super::{
+    ConfigArgs, Exit, Failure,
+    backup::{failure, now, postgres},
+};
+
+/// Put a copy that `backup` made in the place of the database; the hub has to be stopped
+///
+/// Records that gateways had confirmed after the copy was made are freed there and do not come again: the hub writes
+/// each such range down as a gap.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The copy
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// Do so where there is a database; that one is kept beside it under another name
+    #[arg(long)]
+    replace: bool,
+}
+
+pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
+    let config = args.config.load()?;
+    if config.store.url.is_some() {
+        return Err(Failure::new(Exit::Config, postgres(&config.store.place())));
+    }
+    let now = now();
+    let source = Target::of(&args.from);
+    // What belongs together comes together: a copy without its part is told before anything is touched.
+    let pairs: Vec<_> = config.database_files().into_iter().map(|(suffix, to)| (source.file(suffix), to)).collect();
+    for (from, to) in &pairs {
+        copies::look(from).map_err(failure)?;
+        if to.exists() && !args.replace {
+            return Err(Failure::new(
+                Exit::CannotCreate,
+                format!("{}: is there already; with --replace it is put aside under another name", to.display()),
+            ));
+        }
+    }
+    for (from, to) in &pairs {
+        let Restored { form, aside } = copies::restore(from, to, &now).map_err(failure)?;
+        println!("{}: restored from {}, form {form}", to.display(), from.display());
+        if let Some(aside) = aside {
+            println!("  what was there is kept as {}", aside.display());
+        }
+    }
+    println!("gateways send again what they still have; what they have freed is shown as a gap of each (docs/hub.md)");
+    Ok(())
+}
