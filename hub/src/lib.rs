@@ -17,7 +17,9 @@ pub mod config;
 pub mod ingest;
 pub mod ledger;
 pub mod live;
+pub mod metrics;
 pub mod server;
+mod service;
 pub mod simulate;
 pub mod store;
 

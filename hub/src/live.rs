@@ -64,6 +64,23 @@ pub enum Connection {
     Unknown,
 }
 
+/// How gateways are, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// By [`Connection`], in its order.
+    connections: [u64; 4],
+    /// Records that they said they have and that are not stored.
+    pub behind: u64,
+}
+
+impl Totals {
+    /// How many are connected how.
+    pub fn by_connection(&self) -> [(&'static str, u64); 4] {
+        let [online, offline, silent, unknown] = self.connections;
+        [("online", online), ("offline", offline), ("silent", silent), ("unknown", unknown)]
+    }
+}
+
 /// All that is shown of a gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct GatewayView {
@@ -251,6 +268,20 @@ impl Board {
     /// All gateways.
     pub fn snapshot(&self, now: Instant) -> Vec<GatewayView> {
         self.lock().gateways.iter_mut().map(|(id, gateway)| gateway.view(id, now)).collect()
+    }
+
+    /// How gateways are, in numbers.
+    pub fn totals(&self, now: Instant) -> Totals {
+        let mut totals = Totals::default();
+        for gateway in self.lock().gateways.values() {
+            totals.connections[gateway.connection(now) as usize] += 1;
+            let Some(health) = &gateway.health else { continue };
+            // What it says of confirmations may be a minute old; of another log nothing else is known.
+            let own = gateway.stored.log == Some(health.log);
+            let thru = if own { gateway.stored.thru } else { health.confirmed_seq };
+            totals.behind = totals.behind.saturating_add(health.last_seq.saturating_sub(thru));
+        }
+        totals
     }
 
     fn change(&self, id: &GatewayId, now: Instant, with: impl FnOnce(&mut Gateway)) {

@@ -29,6 +29,8 @@ use crate::{
         tcp,
     },
     live::Board,
+    metrics::Metrics,
+    service,
     store::{self, Read, Store, StoreError, writer},
 };
 
@@ -120,6 +122,7 @@ impl Hub {
             counters: counters.clone(),
             trouble: writer.trouble.clone(),
         });
+        let metrics = Metrics::new(writer.commits, &writer.work);
         let parts = ingest::Parts {
             broker,
             prefix,
@@ -134,6 +137,7 @@ impl Hub {
             reader: reader.clone(),
             counters: counters.clone(),
             store: writer.trouble,
+            metrics,
             stop: stopped.clone(),
             patience: api::Patience::default(),
             intake: Some(api::readings::Intake::new(
@@ -207,10 +211,13 @@ impl Running {
 /// Starts a hub, waits for `shutdown`, stops it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
     let mut running = Hub::start(config).await?;
+    service::ready(&format!("page on http://{}", running.http));
     let failure = tokio::select! {
         () = shutdown => None,
+        () = service::watchdog() => None,
         failure = running.failed() => Some(failure),
     };
+    service::stopping();
     let stopped = running.stop().await;
     tracing::info!("hub stopped");
     failure.map_or(stopped, Err)

@@ -8,6 +8,7 @@
 //! ```text
 //! GET /                   the page                  GET /healthz            200 once the hub runs
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
+//! GET /metrics            numbers for Prometheus
 //! GET /ws                 newest values as they come; see `ws`
 //! POST /api/v1/readings   takes readings; see `readings`
 //! ```
@@ -15,6 +16,7 @@
 
 mod assets;
 pub mod listen;
+mod metrics;
 mod query;
 pub mod readings;
 mod ws;
@@ -41,6 +43,7 @@ pub use ws::Patience;
 use crate::{
     ingest::Counters,
     live::{Board, GatewayView},
+    metrics::Metrics,
     store::{MAX_POINTS, Read},
 };
 
@@ -59,6 +62,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// Why nothing can be stored now, if nothing can.
     pub store: watch::Receiver<Option<String>>,
+    /// What is counted for monitoring.
+    pub metrics: Metrics,
     /// Whether the hub stops.
     pub stop: watch::Receiver<bool>,
     /// With those who watch.
@@ -74,6 +79,7 @@ struct Context {
     reader: Arc<dyn Read>,
     counters: Arc<Counters>,
     store: watch::Receiver<Option<String>>,
+    metrics: Metrics,
     queries: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
     snapshots: Arc<Mutex<()>>,
@@ -112,13 +118,14 @@ impl IntoResponse for ApiError {
 
 /// All routes.
 pub fn routes(parts: Parts) -> Router {
-    let Parts { board, reader, counters, store, stop, patience, intake } = parts;
+    let Parts { board, reader, counters, store, metrics: counted, stop, patience, intake } = parts;
     let semaphore = |n| Arc::new(Semaphore::new(n));
     let context = Context {
         board,
         reader,
         counters,
         store,
+        metrics: counted.clone(),
         queries: semaphore(MAX_QUERIES),
         watchers: semaphore(MAX_WATCHERS),
         snapshots: Arc::default(),
@@ -130,6 +137,7 @@ pub fn routes(parts: Parts) -> Router {
         .routes(routes!(gateways))
         .routes(routes!(query::history))
         .routes(routes!(health))
+        .routes(routes!(metrics::metrics))
         .route("/ws", get(ws::open))
         .with_state(context)
         .split_for_parts();
@@ -141,6 +149,7 @@ pub fn routes(parts: Parts) -> Router {
         .route("/api/v1/openapi.json", get(move || async move { description }))
         .merge(api)
         .layer(middleware::from_fn(secure))
+        .layer(middleware::from_fn_with_state(counted, metrics::timed))
         // Their answers are a few words of JSON to programs, and sets no page's rules.
         .merge(intake.map(readings::routes).unwrap_or_default())
 }

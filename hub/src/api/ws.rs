@@ -207,7 +207,9 @@ mod tests {
         let reader = Sqlite::open(&directory.path().join("hub.sqlite")).unwrap().reader();
         let (board, counters) = (Board::default(), Arc::new(Counters::default()));
         let ((_stop, stop), (_store, store)) = (watch::channel(false), watch::channel(None));
-        let routes = routes(Parts { board: board.clone(), reader, counters, store, stop, patience, intake: None });
+        let metrics = Default::default();
+        let routes =
+            routes(Parts { board: board.clone(), reader, counters, store, metrics, stop, patience, intake: None });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, routes).await });

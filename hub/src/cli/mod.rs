@@ -72,7 +72,11 @@ impl From<ConfigError> for Failure {
 
 impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
-        let exit = if matches!(error, HubError::Config(_)) { Exit::Config } else { Exit::Unavailable };
+        let exit = match &error {
+            HubError::Config(_) => Exit::Config,
+            HubError::Store { source: StoreError::Newer { .. }, .. } => Exit::Data,
+            _ => Exit::Unavailable,
+        };
         Self::new(exit, error.to_string())
     }
 }

@@ -194,7 +194,7 @@ mod tests {
                 vehicle.go(0.1);
                 let now = vehicle.truth();
                 let change = (now.speed - before.speed) / 0.1;
-                assert!((-3.2..=1.4).contains(&change), "{change} m/s² at {now:?}, seed {seed}");
+                assert!((-2.0 * BRAKING..=1.4).contains(&change), "{change} m/s² at {now:?}, seed {seed}");
                 let north = (now.latitude - before.latitude) * METRES_A_DEGREE;
                 let east = (now.longitude - before.longitude) * METRES_A_DEGREE * vehicle.town.0.to_radians().cos();
                 let (moved, told) = (east.hypot(north), now.distance - before.distance);

@@ -129,6 +129,9 @@ pub trait Read: Send + Sync + 'static {
     /// Where each log stands.
     fn ledgers(&self) -> Result<Vec<LedgerRow>, StoreError>;
 
+    /// What the database takes on its disk.
+    fn bytes(&self) -> Result<u64, StoreError>;
+
     /// What the store holds, in numbers.
     fn counts(&self) -> Result<Counts, StoreError>;
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use rusqlite::{Connection, OpenFlags};
 use speedwell_wire::{GatewayId, Manifest, Seq};
 
-use super::{BUSY_TIMEOUT, gateway, log_id, manifest, readings, rows::Tables, unword};
+use super::{BUSY_TIMEOUT, gateway, lock::beside, log_id, manifest, readings, rows::Tables, unword};
 use crate::store::{
     Counts, History, HistoryQuery, Latest, LedgerRow, Newest, Read, Rollup, RollupQuery, Standing, StoreError,
     gateway_of, history, merge_latest, rollup,
@@ -117,6 +117,11 @@ impl Read for Reader {
             all.push(LedgerRow { gateway: gateway(row.get(0)?)?, log, thru, received_ns: row.get(3)? });
         }
         Ok(all)
+    }
+
+    fn bytes(&self) -> Result<u64, StoreError> {
+        let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+        Ok(size(self.path.clone()) + size(beside(&self.path, "-wal")))
     }
 
     fn counts(&self) -> Result<Counts, StoreError> {
