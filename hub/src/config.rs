@@ -168,14 +168,6 @@ impl Config {
             .map_err(|e| ConfigError::Wrong { name: name.into(), complaint: covered(e.to_string().trim_end()) })
     }
 
-    /// The SQLite files that belong together, each with what its copy's name ends in. None with PostgreSQL.
-    pub fn database_files(&self) -> Vec<(&'static str, PathBuf)> {
-        match self.store.url {
-            Some(_) => Vec::new(),
-            None => vec![("", self.store.path.clone())],
-        }
-    }
-
     /// A hub on this broker that keeps its database at `store`, with all else as it is by default.
     pub fn new(url: BrokerUrl, store: impl Into<PathBuf>) -> Config {
         Config {

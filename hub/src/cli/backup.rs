@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use jiff::Timestamp;
-use speedwell_hub::store::sqlite::backup::{self, Progress, Target};
+use speedwell_hub::store::sqlite::backup::{self, Database, Progress, Target};
 
 use super::{ConfigArgs, Exit, Failure};
 
@@ -30,18 +30,22 @@ pub(crate) struct BackupArgs {
 
 pub(crate) fn run(args: &BackupArgs) -> Result<(), Failure> {
     let config = args.config.load()?;
-    if config.store.url.is_some() {
+    let files = backup::files(&config);
+    if files.is_empty() {
         return Err(Failure::new(Exit::Config, postgres(&config.store.place())));
     }
     let target = Target::new(&args.to, &now()).map_err(failure)?;
     let shown = !args.quiet && std::io::stderr().is_terminal();
-    for (suffix, from) in config.database_files() {
+    for Database { path: from, suffix, .. } in files.into_iter().filter(|file| file.needed || file.path.exists()) {
         let to = target.file(suffix);
         let mut last = String::new();
-        let copied = backup::backup(&from, &to, |progress| show(&mut last, shown, &progress)).map_err(failure)?;
-        let mib = copied.bytes as f64 / 1024.0 / 1024.0;
+        let bytes = backup::backup(&from, &to, |progress| show(&mut last, shown, &progress)).map_err(failure)?;
+        let mib = bytes as f64 / 1024.0 / 1024.0;
         let clear = if shown { "\r\x1b[K" } else { "" };
         println!("{clear}{}: {mib:.1} MiB of {}, checked", to.display(), from.display());
+    }
+    if config.store.url.is_some() {
+        println!("{}", postgres(&config.store.place()));
     }
     Ok(())
 }

@@ -28,24 +28,12 @@ pub(crate) struct RestoreArgs {
 
 pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     let config = args.config.load()?;
-    if config.store.url.is_some() {
+    let files = copies::files(&config);
+    if files.is_empty() {
         return Err(Failure::new(Exit::Config, postgres(&config.store.place())));
     }
-    let now = now();
-    let source = Target::of(&args.from);
-    // What belongs together comes together: a copy without its part is told before anything is touched.
-    let pairs: Vec<_> = config.database_files().into_iter().map(|(suffix, to)| (source.file(suffix), to)).collect();
-    for (from, to) in &pairs {
-        copies::look(from).map_err(failure)?;
-        if to.exists() && !args.replace {
-            return Err(Failure::new(
-                Exit::CannotCreate,
-                format!("{}: is there already; with --replace it is put aside under another name", to.display()),
-            ));
-        }
-    }
-    for (from, to) in &pairs {
-        let Restored { form, aside } = copies::restore(from, to, &now).map_err(failure)?;
+    let restored = copies::restore(&files, &Target::of(&args.from), args.replace, &now()).map_err(failure)?;
+    for Restored { from, to, form, aside } in restored {
         println!("{}: restored from {}, form {form}", to.display(), from.display());
         if let Some(aside) = aside {
             println!("  what was there is kept as {}", aside.display());

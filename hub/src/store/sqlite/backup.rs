@@ -22,10 +22,10 @@ use rusqlite::{
 
 use super::{
     BUSY_TIMEOUT,
-    lock::{Lock, Share, beside},
+    lock::{Lock, Share, belongs, beside, directory},
     schema,
 };
-use crate::store::StoreError;
+use crate::{config::Config, store::StoreError};
 
 /// Pages copied between two words about it: 4 MiB.
 const PAGES: i32 = 1024;
@@ -44,16 +44,35 @@ pub enum Progress {
     Checking,
 }
 
-/// What was copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Copied {
-    /// Of the copy.
-    pub bytes: u64,
+/// A SQLite file of a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What its copy's name ends in, so that copies of files that belong together stand side by side.
+    pub suffix: &'static str,
+    /// A table that only it has.
+    pub table: &'static str,
+    /// The form that this program writes.
+    pub newest: i64,
+    /// Whether there is no hub without it.
+    pub needed: bool,
+}
+
+/// The SQLite files that a configuration names. With PostgreSQL the store is none of them.
+pub fn files(config: &Config) -> Vec<Database> {
+    let path = config.store.path.clone();
+    let store = Database { path, suffix: "", table: "ledger", newest: schema::NEWEST, needed: true };
+    config.store.url.is_none().then_some(store).into_iter().collect()
 }
 
 /// What was put back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
+    /// From where.
+    pub from: PathBuf,
+    /// To where.
+    pub to: PathBuf,
     /// The copy's form.
     pub form: i64,
     /// Where the database went that was there.
@@ -67,7 +86,9 @@ pub enum BackupError {
     #[error("{0}: there is no such file")]
     Missing(PathBuf),
     /// Where the copy should go.
-    #[error("{0}: is there already; name another file, or a directory")]
+    #[error(
+        "{0}: is there already; a backup goes to another file or into a directory, a restore wants --replace, and keeps it aside"
+    )]
     Exists(PathBuf),
     /// A hub runs on it, or another restore.
     #[error("{0}: a hub uses it; stop it first (systemctl stop speedwell-hub)")]
@@ -139,8 +160,8 @@ impl Target {
     }
 }
 
-/// Copies a database to a file that is not there yet.
-pub fn backup(from: &Path, to: &Path, mut told: impl FnMut(Progress)) -> Result<Copied, BackupError> {
+/// Copies a database to a file that is not there yet. Gives the copy's bytes.
+pub fn backup(from: &Path, to: &Path, mut told: impl FnMut(Progress)) -> Result<u64, BackupError> {
     if !from.is_file() {
         return Err(BackupError::Missing(from.into()));
     }
@@ -150,37 +171,52 @@ pub fn backup(from: &Path, to: &Path, mut told: impl FnMut(Progress)) -> Result<
     let part = Part::new(to);
     copy(from, &part.0, &mut told)?;
     told(Progress::Checking);
-    let checked = check(&part.0, false)?;
+    let bytes = check(&part.0)?;
+    // Whoever may not read the database may not read its copy.
+    let same = fs::metadata(from).and_then(|like| fs::set_permissions(&part.0, like.permissions()));
+    same.map_err(|source| BackupError::Write { path: part.0.clone(), source })?;
     part.becomes(to)?;
-    Ok(checked)
+    Ok(bytes)
 }
 
-/// Whether a copy can be restored, told by its head: the whole of it is checked once it is copied.
-pub fn look(from: &Path) -> Result<i64, BackupError> {
-    if !from.is_file() {
-        return Err(BackupError::Missing(from.into()));
+/// Puts copies in the place of databases that nobody uses. What is there is kept aside, its name ended by the time; without
+/// `replace` it is an error that something is there. All are copied and checked before the first is put in place.
+pub fn restore(all: &[Database], from: &Target, replace: bool, now: &str) -> Result<Vec<Restored>, BackupError> {
+    let wanted = |database: &&Database| database.needed || from.file(database.suffix).exists();
+    let all: Vec<&Database> = all.iter().filter(wanted).collect();
+    for database in &all {
+        form(&open(&from.file(database.suffix))?, &from.file(database.suffix), database)?;
+        if !replace && database.path.exists() {
+            return Err(BackupError::Exists(database.path.clone()));
+        }
     }
-    let db = open(from)?;
-    let form = form(&db, from)?;
-    Ok(form)
-}
-
-/// Puts a copy in the place of a database that nobody uses. What is there is kept aside, its name ended by the time.
-pub fn restore(from: &Path, to: &Path, now: &str) -> Result<Restored, BackupError> {
-    let form = look(from)?;
-    let _alone = Lock::take(to, Share::Alone).map_err(|error| match error {
-        StoreError::InUse { path } => BackupError::InUse(path),
-        source => BackupError::Database { path: to.into(), source },
-    })?;
-    let part = Part::new(to);
-    copy(from, &part.0, &mut |_| {})?;
-    check(&part.0, true)?;
-    let aside = to.exists().then(|| beside(to, &format!(".before-{now}")));
-    if let Some(aside) = &aside {
-        put_aside(to, aside)?;
+    let alone = |database: &&Database| {
+        Lock::take(&database.path, Share::Alone).map_err(|error| match error {
+            StoreError::InUse { path } => BackupError::InUse(path),
+            source => BackupError::Database { path: database.path.clone(), source },
+        })
+    };
+    let _locks = all.iter().map(alone).collect::<Result<Vec<_>, _>>()?;
+    let mut parts = Vec::new();
+    for database in all {
+        let (from, part) = (from.file(database.suffix), Part::new(&database.path));
+        copy(&from, &part.0, &mut |_| {})?;
+        check(&part.0)?;
+        let form = form(&open(&part.0)?, &part.0, database)?;
+        parts.push((database, from, part, form));
     }
-    part.becomes(to)?;
-    Ok(Restored { form, aside })
+    let mut restored = Vec::new();
+    for (database, from, part, form) in parts {
+        let to = database.path.clone();
+        let aside = to.exists().then(|| beside(&to, &format!(".before-{now}")));
+        belongs(&part.0, if aside.is_some() { &to } else { directory(&to) });
+        if let Some(aside) = &aside {
+            put_aside(&to, aside)?;
+        }
+        part.becomes(&to)?;
+        restored.push(Restored { from, to, form, aside });
+    }
+    Ok(restored)
 }
 
 /// Gives the database a second name. Whatever happens, one of both is there under the first: a hub that found none would
@@ -215,8 +251,7 @@ impl Part {
         let failed = |source| BackupError::Write { path: path.into(), source };
         File::open(&self.0).and_then(|file| file.sync_all()).map_err(failed)?;
         fs::rename(&self.0, path).map_err(failed)?;
-        let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+        File::open(directory(path)).and_then(|directory| directory.sync_all()).map_err(failed)
     }
 }
 
@@ -229,18 +264,21 @@ impl Drop for Part {
 }
 
 fn open(path: &Path) -> Result<Connection, BackupError> {
+    if !path.is_file() {
+        return Err(BackupError::Missing(path.into()));
+    }
     let failed = |e: rusqlite::Error| BackupError::Database { path: path.into(), source: e.into() };
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
     db.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     Ok(db)
 }
 
-fn form(db: &Connection, path: &Path) -> Result<i64, BackupError> {
+fn form(db: &Connection, path: &Path, of: &Database) -> Result<i64, BackupError> {
     let damaged = |e: rusqlite::Error| BackupError::Damaged { path: path.into(), found: e.to_string() };
     let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(damaged)?;
-    let known = schema::NEWEST;
-    let ledger = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'ledger'";
-    let ours: i64 = db.query_row(ledger, [], |row| row.get(0)).map_err(damaged)?;
+    let known = of.newest;
+    let ours = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?";
+    let ours: i64 = db.query_row(ours, [of.table], |row| row.get(0)).map_err(damaged)?;
     match found > known {
         _ if ours == 0 => Err(BackupError::NotOurs { path: path.into() }),
         true => Err(BackupError::Newer { path: path.into(), found, known }),
@@ -275,21 +313,14 @@ fn copy(from: &Path, to: &Path, told: &mut impl FnMut(Progress)) -> Result<(), B
     Ok(())
 }
 
-/// Looks through all of a copy.
-fn check(path: &Path, ours: bool) -> Result<Copied, BackupError> {
-    let db = open(path)?;
+/// Looks through all of a copy. Gives its bytes.
+fn check(path: &Path) -> Result<u64, BackupError> {
     let damaged = |found: String| BackupError::Damaged { path: path.into(), found };
-    let found: String = db
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
-        .map_err(|e: rusqlite::Error| damaged(e.to_string()))?;
-    if found != "ok" {
-        return Err(damaged(found));
+    let found: Result<String, _> = open(path)?.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0));
+    match found.map_err(|e| damaged(e.to_string()))? {
+        found if found != "ok" => Err(damaged(found)),
+        _ => Ok(fs::metadata(path).map_err(|source| BackupError::Write { path: path.into(), source })?.len()),
     }
-    if ours {
-        form(&db, path)?;
-    }
-    let bytes = fs::metadata(path).map_err(|source| BackupError::Write { path: path.into(), source })?.len();
-    Ok(Copied { bytes })
 }
 
 #[cfg(test)]
@@ -301,6 +332,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hub.sqlite");
         (directory, path)
+    }
+
+    fn back(copy: &Path, path: &Path) -> Result<Restored, BackupError> {
+        let store = Database { path: path.into(), suffix: "", table: "ledger", newest: schema::NEWEST, needed: true };
+        restore(&[store], &Target::of(copy), true, "now").map(|mut all| all.remove(0))
     }
 
     fn note(path: &Path, what: &str) {
@@ -343,7 +379,7 @@ mod tests {
         let copy = directory.path().join("copy");
         backup(&path, &copy, |_| {}).unwrap();
         note(&path, "two");
-        assert!(matches!(restore(&copy, &path, "now"), Err(BackupError::InUse(_))));
+        assert!(matches!(back(&copy, &path), Err(BackupError::InUse(_))));
         assert_eq!(notes(&path), ["one", "two"]);
         // Killed: its write-ahead log stays beside the database.
         let wal = beside(&path, "-wal");
@@ -353,7 +389,7 @@ mod tests {
         drop((hub, other));
         fs::write(&path, main).unwrap();
         fs::write(&wal, log).unwrap();
-        let Restored { aside, .. } = restore(&copy, &path, "now").unwrap();
+        let Restored { aside, .. } = back(&copy, &path).unwrap();
         assert_eq!(notes(&path), ["one"], "and nothing of the old log");
         assert_eq!(notes(&aside.unwrap()), ["one", "two", "three"]);
     }
@@ -372,15 +408,41 @@ mod tests {
         let bad = directory.path().join("bad");
         for content in [wrong, b"no database at all, but long enough to be one".repeat(200)] {
             fs::write(&bad, content).unwrap();
-            let error = restore(&bad, &path, "now").unwrap_err();
+            let error = back(&bad, &path).unwrap_err();
             assert!(matches!(error, BackupError::Damaged { .. } | BackupError::Database { .. }), "{error}");
         }
         let foreign = directory.path().join("foreign");
         Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
-        assert!(matches!(restore(&foreign, &path, "now"), Err(BackupError::NotOurs { .. })));
+        assert!(matches!(back(&foreign, &path), Err(BackupError::NotOurs { .. })));
         Connection::open(&copy).unwrap().pragma_update(None, "user_version", 99).unwrap();
-        let told = restore(&copy, &path, "now").unwrap_err().to_string();
+        let told = back(&copy, &path).unwrap_err().to_string();
         assert!(told.contains("form 99") && told.contains("with the program that wrote it"), "{told}");
         assert_eq!(notes(&path), ["one"]);
+    }
+
+    #[test]
+    fn files_that_belong_together_go_back_together_or_not_at_all() {
+        let (directory, path) = temp();
+        let other = directory.path().join("other.sqlite");
+        drop(Sqlite::open(&path).unwrap());
+        note(&path, "one");
+        Connection::open(&other).unwrap().execute_batch("CREATE TABLE users (name); PRAGMA user_version = 3").unwrap();
+        let needed = Database { path: path.clone(), suffix: "", table: "ledger", newest: schema::NEWEST, needed: true };
+        let mut all =
+            [needed.clone(), Database { path: other.clone(), suffix: ".access", table: "users", newest: 3, ..needed }];
+        all[1].needed = false;
+        let target = Target::new(&directory.path().join("copies/"), "now").unwrap();
+        for database in &all {
+            backup(&database.path, &target.file(database.suffix), |_| {}).unwrap();
+        }
+        note(&path, "two");
+        all[1].newest = 2;
+        assert!(matches!(restore(&all, &target, true, "now"), Err(BackupError::Newer { .. })));
+        assert_eq!(notes(&path), ["one", "two"], "the other could not be used, so neither was");
+        all[1].newest = 3;
+        assert_eq!(restore(&all, &target, true, "now").unwrap().len(), 2);
+        assert_eq!(notes(&path), ["one"]);
+        fs::remove_file(target.file(".access")).unwrap();
+        assert_eq!(restore(&all, &target, true, "later").unwrap().len(), 1, "what need not be there is left as it is");
     }
 }

@@ -7,8 +7,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
+    os::unix::fs::{MetadataExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -34,13 +35,30 @@ pub(super) fn beside(path: &Path, more: &str) -> PathBuf {
     name.into()
 }
 
+/// The directory that a file is in.
+pub(super) fn directory(path: &Path) -> &Path {
+    path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Gives a file to the owner of another. What root makes with one of our commands, the hub's own user has to be able to
+/// open; who is not root makes files that are his own, and may give away none.
+pub(super) fn belongs(file: &Path, like: &Path) {
+    if let Ok(like) = fs::metadata(like) {
+        let _ = chown(file, Some(like.uid()), Some(like.gid()));
+    }
+}
+
 impl Lock {
     /// Takes it, or says that another has it; waits for nobody.
     pub(super) fn take(database: &Path, share: Share) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Lock { path: beside(database, ".lock"), source };
         // Never deleted: another could then hold one on a file that is no longer there.
+        let made = !beside(database, ".lock").exists();
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(beside(database, ".lock"));
         let file = file.map_err(failed)?;
+        if made {
+            belongs(&beside(database, ".lock"), directory(database));
+        }
         let taken = match share {
             Share::Hubs => file.try_lock_shared(),
             Share::Alone => file.try_lock(),

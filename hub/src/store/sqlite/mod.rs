@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use speedwell_wire::{ClockFix, Manifest, frame};
 
 use super::{Done, Migrated, Read, Store, StoreError, Work, gateway, int, log_id, rollup, unword, word};
-use lock::{Lock, Share};
+use lock::{Lock, Share, belongs, directory};
 
 pub mod backup;
 mod keep;
@@ -62,6 +62,7 @@ impl Sqlite {
                 .map_err(|source| StoreError::Directory { path: directory.to_path_buf(), source })?;
         }
         let lock = Lock::take(path, share)?;
+        let made = !path.exists();
         let mut db = Connection::open(path)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -69,6 +70,9 @@ impl Sqlite {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "cache_size", -32_000)?; // 32 MB
         let migrated = schema::migrate(&mut db)?;
+        if made {
+            belongs(path, directory(path));
+        }
         let file = identity(path).ok_or_else(|| StoreError::Elsewhere { path: path.to_path_buf() })?;
         let (path, memory) = (path.to_path_buf(), write::Memory::default());
         Ok((Self { db, path, file, _lock: lock, memory, keep_days: None }, migrated))
