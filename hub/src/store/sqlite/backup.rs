@@ -361,10 +361,11 @@ mod tests {
         let mut words = 0;
         backup(&path, &to, |_| {
             words += 1;
+            assert!(words < 100, "it begins anew with each commit");
             note(&path, "new");
         })
         .unwrap();
-        assert!((3..100).contains(&words), "it neither began anew with each commit nor came in one piece: {words}");
+        assert!(words >= 3, "it came in one piece: {words}");
         assert_eq!(notes(&to), vec!["old"; 200]);
         assert_eq!(notes(&path).len(), 200 + words);
         let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
