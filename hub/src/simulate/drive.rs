@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rumqttc::QoS;
 use speedwell_wire::{Confirm, frame, topic::Topics};
 use tokio::{
     sync::watch,
@@ -15,7 +14,7 @@ use tokio::{
 
 use super::{
     gateway::{Befalls, Gateway},
-    line::{Connection, Line, Said},
+    line::{Connection, Line, QoS, Said},
     tally::{Tally, add},
     window::Window,
 };

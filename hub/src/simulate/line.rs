@@ -5,7 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, QoS, TlsConfiguration, Transport};
+pub(super) use rumqttc::QoS;
+use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, TlsConfiguration, Transport};
 use speedwell_wire::{Confirm, GatewayId, topic::Topics};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
