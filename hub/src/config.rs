@@ -122,6 +122,19 @@ pub struct Http {
 pub struct Log {
     /// A `tracing` filter: `info`, `debug`, `speedwell_hub=trace`.
     pub level: String,
+    /// Lines for people, or objects for programs.
+    pub format: LogFormat,
+}
+
+/// How a line of the journal looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// A broker's address, taken apart.
@@ -324,7 +337,7 @@ impl Default for Http {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into() }
+        Self { level: "info".into(), format: LogFormat::Text }
     }
 }
 

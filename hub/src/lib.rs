@@ -9,6 +9,7 @@
 //! - [`access`]: who may do what.
 //! - [`config`]: one TOML file.
 //! - `broker` (feature `embedded-broker`): a broker in this process, for the demo and for tests.
+//! - [`simulate`]: gateways that do not exist, for load and for demos.
 //! - [`server`]: hangs the rooms together: [`Hub::start`], [`run`].
 
 pub mod access;
@@ -19,8 +20,11 @@ pub mod config;
 pub mod ingest;
 pub mod ledger;
 pub mod live;
+pub mod metrics;
 pub mod presence;
 pub mod server;
+mod service;
+pub mod simulate;
 pub mod store;
 
 pub use config::{BrokerUrl, Config};

@@ -34,7 +34,9 @@ use crate::{
         tcp,
     },
     live::Board,
+    metrics::Metrics,
     presence::{Moment, Presence, keeper},
+    service,
     store::{self, Read, Store, StoreError, writer},
 };
 
@@ -144,6 +146,7 @@ impl Hub {
             counters: counters.clone(),
             trouble: writer.trouble.clone(),
         });
+        let metrics = Metrics::new(writer.commits, &writer.work);
         let parts = ingest::Parts {
             broker,
             prefix,
@@ -159,6 +162,7 @@ impl Hub {
             reader: reader.clone(),
             counters: counters.clone(),
             store: writer.trouble,
+            metrics,
             stop: stopped.clone(),
             patience: api::Patience::default(),
             permissions: api::access::Permissions {
@@ -265,10 +269,13 @@ impl Running {
 /// Starts a hub, waits for `shutdown`, stops it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
     let mut running = Hub::start(config).await?;
+    service::ready(&format!("page on http://{}", running.http));
     let failure = tokio::select! {
         () = shutdown => None,
+        () = service::watchdog() => None,
         failure = running.failed() => Some(failure),
     };
+    service::stopping();
     let stopped = running.stop().await;
     tracing::info!("hub stopped");
     failure.map_or(stopped, Err)

@@ -208,6 +208,33 @@ async fn an_administrator_makes_users_and_keys_which_work_until_they_are_taken_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_of_vehicles_and_customers_is_noted_with_who_did_it() {
+    let rig = hub(|_| {}).await;
+    rig.user("anna", Role::Admin).await;
+    rig.user("olof", Role::Operator).await;
+    let (admin, operator) = (rig.token("anna").await, rig.token("olof").await);
+    let change = async |method, path, body, status| {
+        let (got, _, told) = rig.ask(method, path, &operator, body).await;
+        assert_eq!(got, status, "{told}");
+    };
+    change("POST", "/api/v1/customers", r#"{"id":"c1","name":"Isar Transport"}"#, 201).await;
+    change("POST", "/api/v1/vehicles", r#"{"id":"v1","registration":"M-SW 1","customer":"c1"}"#, 201).await;
+    change("PATCH", "/api/v1/vehicles/v1", r#"{"customer":null}"#, 200).await;
+    change("DELETE", "/api/v1/customers/c1", "", 204).await;
+    change("DELETE", "/api/v1/vehicles/v2", "", 404).await;
+    let (_, _, audit) = rig.ask("GET", "/api/v1/audit", &admin, "").await;
+    let audit: Value = serde_json::from_str(&audit).unwrap();
+    let notes = audit["notes"].as_array().unwrap().iter().map(|note| ["what", "detail", "who"].map(|of| &note[of]));
+    let expected = [
+        ["customer-removed", "c1", "user olof"],
+        ["vehicle-changed", "v1", "user olof"],
+        ["vehicle-added", "v1", "user olof"],
+        ["customer-added", "c1", "user olof"],
+    ];
+    assert_eq!(notes.take(4).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_and_keys_end_by_themselves() {
     let rig = hub(|config| config.access.session_idle_s = n(6)).await;
     rig.user("anna", Role::Admin).await;

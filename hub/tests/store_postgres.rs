@@ -69,7 +69,7 @@ fn a_server_that_goes_away_delays_the_confirmation_and_loses_nothing() {
     let store = open(&url);
     let reader = store.reader();
     assert_eq!(reader.counts().unwrap().chunks, 0);
-    let writer::Writer { work: queue, mut done, trouble, thread } = writer::start(store).unwrap();
+    let writer::Writer { work: queue, mut done, trouble, thread, .. } = writer::start(store).unwrap();
     let send = |seq: u64| {
         for work in work(&seconds("truck-7", seq..=seq)) {
             queue.blocking_send((work, seq)).unwrap();

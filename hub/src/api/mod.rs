@@ -10,6 +10,7 @@
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
 //! GET /api/v1/…           what is stored, in other ways; see `query`
 //! GET /api/v1/export      all of a range, streamed; see `export`
+//! GET /metrics            numbers for Prometheus
 //! GET /ws                 newest values as they come; see `feed`, and `sse` for GET /api/v1/live
 //! POST /api/v1/readings   takes readings; see `readings`
 //! GET /api/v1/presence    who is connected; see `presence`      /api/v1/customers, /api/v1/vehicles   see `fleet`
@@ -22,6 +23,7 @@ pub mod export;
 mod feed;
 mod fleet;
 pub mod listen;
+mod metrics;
 mod presence;
 mod query;
 pub mod readings;
@@ -55,6 +57,7 @@ use crate::{
         gate::{Desk, Share},
     },
     live::{Board, GatewayView},
+    metrics::Metrics,
     presence::Presence,
     store::Read,
 };
@@ -80,6 +83,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// Why nothing can be stored now, if nothing can.
     pub store: watch::Receiver<Option<String>>,
+    /// What is counted for monitoring.
+    pub metrics: Metrics,
     /// Whether the hub stops.
     pub stop: watch::Receiver<bool>,
     /// With those who watch.
@@ -101,6 +106,7 @@ struct Context {
     reader: Arc<dyn Read>,
     counters: Arc<Counters>,
     store: watch::Receiver<Option<String>>,
+    metrics: Metrics,
     queries: Arc<Semaphore>,
     exports: Arc<Semaphore>,
     /// Of speeds in the aliases' shapes.
@@ -171,7 +177,8 @@ impl Context {
 
 /// All routes.
 pub fn routes(parts: Parts) -> Router {
-    let Parts { board, reader, counters, store, stop, patience, permissions, intake, presence, desk } = parts;
+    let Parts { board, reader, counters, store, metrics: counted, stop, patience, permissions, intake, presence, desk } =
+        parts;
     let permissions: access::Gate = Arc::new(permissions);
     let semaphore = |n| Arc::new(Semaphore::new(n));
     let context = Context {
@@ -179,6 +186,7 @@ pub fn routes(parts: Parts) -> Router {
         reader,
         counters,
         store,
+        metrics: counted.clone(),
         queries: semaphore(MAX_QUERIES),
         exports: semaphore(export::MAX_EXPORTS),
         speed_unit: intake.as_ref().map(|intake| intake.speed_unit).unwrap_or_default(),
@@ -204,6 +212,7 @@ pub fn routes(parts: Parts) -> Router {
         .routes(routes!(query::aliases::latest))
         .routes(routes!(export::export))
         .routes(routes!(health))
+        .routes(routes!(metrics::metrics))
         .merge(access::routes())
         .routes(routes!(ws::open))
         .routes(routes!(sse::open))
@@ -223,6 +232,7 @@ pub fn routes(parts: Parts) -> Router {
         .merge(assets::routes())
         .route("/api/v1/openapi.json", get(move || async move { description }))
         .merge(api)
+        .layer(middleware::from_fn_with_state(counted, metrics::timed))
         .merge(intake.map(readings::routes).unwrap_or_default())
         // What is merged after these is not guarded.
         .layer(middleware::from_fn_with_state(permissions, access::guard))

@@ -189,12 +189,13 @@ mod tests {
         let ((_stop, stop), (_store, store)) = (watch::channel(false), watch::channel(None));
         let access = Access::open(&directory.path().join("access.sqlite"), Default::default()).unwrap();
         let permissions = Permissions { access, allow_origins: Vec::new(), proxies: Vec::new() };
-        let (shown, intake) = (board.clone(), None);
+        let (shown, intake, metrics) = (board.clone(), None, Default::default());
         let routes = routes(Parts {
             board: shown,
             reader,
             counters,
             store,
+            metrics,
             stop,
             patience,
             permissions,

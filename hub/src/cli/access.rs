@@ -11,15 +11,17 @@ use std::{
 use clap::Subcommand;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use speedwell_hub::{
-    Config, HubError,
+    HubError,
     access::{Book, BookError, By, MIN_CHARS, NewKey, Role, Scope, book, now_s},
 };
+
+use super::{ConfigArgs, Exit, Failure};
 
 /// Passwords longer than any that is taken are not read to their end.
 const MAX_INPUT: u64 = 4096;
 
 /// What about access.
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum Access {
     /// People who may log in.
     #[command(subcommand)]
@@ -33,20 +35,12 @@ pub(crate) enum Access {
         #[arg(long, default_value_t = 50)]
         last: usize,
         #[command(flatten)]
-        at: At,
+        at: ConfigArgs,
     },
 }
 
-/// Of which hub.
-#[derive(clap::Args)]
-pub(crate) struct At {
-    /// The hub's configuration.
-    #[arg(long, default_value = "/etc/speedwell-hub/hub.toml")]
-    config: PathBuf,
-}
-
 /// What about people.
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum User {
     /// Let somebody in; asks for a password.
     Add {
@@ -56,19 +50,19 @@ pub(crate) enum User {
         #[arg(long)]
         role: Role,
         #[command(flatten)]
-        at: At,
+        at: ConfigArgs,
     },
     /// Who there is.
     List {
         #[command(flatten)]
-        at: At,
+        at: ConfigArgs,
     },
     /// Give somebody another password, and end the sessions of the old one.
     Passwd {
         /// Whom.
         name: String,
         #[command(flatten)]
-        at: At,
+        at: ConfigArgs,
     },
     /// Give somebody another role.
     Role {
@@ -77,19 +71,19 @@ pub(crate) enum User {
         /// Which.
         role: Role,
         #[command(flatten)]
-        at: At,
+        at: ConfigArgs,
     },
     /// Let somebody in no more.
     Remove {
         /// Whom.
         name: String,
         #[command(flatten)]
-        at: At,
+        at: ConfigArgs,
     },
 }
 
 /// What about keys.
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(crate) enum Key {
     /// Make a key, and print it: it is shown this once.
     Add {
@@ -102,38 +96,24 @@ pub(crate) enum Key {
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: Option<u32>,
         #[command(flatten)]
-        at: At,
+        at: ConfigArgs,
     },
     /// Which there are.
     List {
         #[command(flatten)]
-        at: At,
+        at: ConfigArgs,
     },
     /// End a key at once.
     Revoke {
         /// Its id or its name.
         key: String,
         #[command(flatten)]
-        at: At,
+        at: ConfigArgs,
     },
 }
 
-/// Why a command did nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failed {
-    /// The configuration, or the file.
-    #[error(transparent)]
-    Hub(#[from] HubError),
-    /// What was asked for.
-    #[error("{0}")]
-    Asked(String),
-    /// The terminal or the pipe.
-    #[error("the password could not be read: {0}")]
-    Input(#[from] io::Error),
-}
-
 /// Does what is asked, and says what was done.
-pub(crate) fn run(command: Access) -> Result<(), Failed> {
+pub(crate) fn run(command: Access) -> Result<(), Failure> {
     match command {
         Access::User(command) => user(command),
         Access::Key(command) => key(command),
@@ -149,7 +129,7 @@ pub(crate) fn run(command: Access) -> Result<(), Failed> {
     }
 }
 
-fn user(command: User) -> Result<(), Failed> {
+fn user(command: User) -> Result<(), Failure> {
     let by = By::command_line();
     match command {
         User::Add { name, role, at } => {
@@ -187,7 +167,7 @@ fn user(command: User) -> Result<(), Failed> {
     Ok(())
 }
 
-fn key(command: Key) -> Result<(), Failed> {
+fn key(command: Key) -> Result<(), Failure> {
     let by = By::command_line();
     match command {
         Key::Add { name, scope, days, at } => {
@@ -216,23 +196,30 @@ fn key(command: Key) -> Result<(), Failed> {
     Ok(())
 }
 
-fn open(at: &At) -> Result<(Book, PathBuf), Failed> {
-    let path = Config::load(&at.config).map_err(HubError::from)?.access_path();
+fn open(at: &ConfigArgs) -> Result<(Book, PathBuf), Failure> {
+    let path = at.load()?.access_path();
     Ok((Book::open(&path).map_err(|e| failed(&path, e))?, path))
 }
 
-fn failed(path: &Path, error: BookError) -> Failed {
-    match error {
-        BookError::Sqlite(_) => HubError::Access { path: path.into(), source: error }.into(),
-        error => Failed::Asked(error.to_string()),
-    }
+fn failed(path: &Path, error: BookError) -> Failure {
+    let exit = match &error {
+        BookError::Sqlite(_) => return HubError::Access { path: path.into(), source: error }.into(),
+        BookError::File { .. } | BookError::Open { .. } | BookError::Newer { .. } => Exit::Data,
+        BookError::NoRandomness(_) => Exit::Unavailable,
+        _ => Exit::Usage,
+    };
+    Failure::new(exit, error.to_string())
+}
+
+fn unread(error: io::Error) -> Failure {
+    Failure::new(Exit::Unavailable, format!("the password could not be read: {error}"))
 }
 
 /// Twice from a terminal, once from anything else, without its line end.
-fn password(user: &str) -> Result<String, Failed> {
+fn password(user: &str) -> Result<String, Failure> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
-        return line(&mut stdin.lock().take(MAX_INPUT)).map_err(Failed::Input);
+        return line(&mut stdin.lock().take(MAX_INPUT)).map_err(unread);
     }
     let ask = |prompt: &str| -> io::Result<String> {
         eprint!("{prompt}");
@@ -246,10 +233,10 @@ fn password(user: &str) -> Result<String, Failed> {
         tcsetattr(&stdin, OptionalActions::Now, &shown)?;
         read
     };
-    let first = ask(&format!("Password of {user}, {MIN_CHARS} characters or more: "))?;
-    match ask("The same again: ")? == first {
+    let first = ask(&format!("Password of {user}, {MIN_CHARS} characters or more: ")).map_err(unread)?;
+    match ask("The same again: ").map_err(unread)? == first {
         true => Ok(first),
-        false => Err(Failed::Asked("the two were not the same; nothing was changed".into())),
+        false => Err(Failure::new(Exit::Usage, "the two were not the same; nothing was changed")),
     }
 }
 

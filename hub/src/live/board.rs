@@ -12,7 +12,8 @@ use speedwell_wire::{GatewayId, Live, LogId, Manifest, Quantity, Status};
 use tokio::sync::watch;
 
 use super::{
-    Channels, Filter, GatewayView, Limits, MAX_ALL_CHANNELS, MAX_CHANNELS, MAX_GATEWAYS, MAX_TOLD_BYTES, Since, Watch,
+    Channels, Filter, GatewayView, Limits, MAX_ALL_CHANNELS, MAX_CHANNELS, MAX_GATEWAYS, MAX_TOLD_BYTES, Since, Totals,
+    Watch,
     feed::{Journal, Slot},
     gateway::{Gateway, Newest, known},
 };
@@ -184,6 +185,20 @@ impl Board {
         let (state, all) = (self.lock(), Channels::default());
         let slots = state.names.values().filter_map(|&at| state.slots.get(at as usize));
         slots.map(|slot| slot.gateway.view(&slot.id, &all, now)).collect()
+    }
+
+    /// How gateways are, in numbers.
+    pub fn totals(&self, now: Instant) -> Totals {
+        let mut totals = Totals::default();
+        for Slot { gateway, .. } in &self.lock().slots {
+            totals.connections[gateway.connection(now) as usize] += 1;
+            let Some(health) = &gateway.health else { continue };
+            // What it says of confirmations may be a minute old; of another log nothing else is known.
+            let own = gateway.stored.log == Some(health.log);
+            let thru = if own { gateway.stored.thru } else { health.confirmed_seq };
+            totals.behind = totals.behind.saturating_add(health.last_seq.saturating_sub(thru));
+        }
+        totals
     }
 
     /// The newest speeds of a gateway, by sensor; of all of them when none is named.

@@ -57,7 +57,7 @@ impl Gateway {
         }
     }
 
-    fn connection(&self, now: Instant) -> Connection {
+    pub(super) fn connection(&self, now: Instant) -> Connection {
         let fresh = self.heard.is_some_and(|at| now.duration_since(at) < SILENT_AFTER);
         match self.said_online {
             Some(false) => Connection::Offline,

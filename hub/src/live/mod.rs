@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub use board::{Board, Speed};
 pub use feed::{Channels, Filter, Limits, Look, Said, Since, Watch};
-pub use view::{ChannelView, Connection, GatewayView};
+pub use view::{ChannelView, Connection, GatewayView, Totals};
 
 /// Gateways shown; one more is stored all the same, but not shown.
 pub const MAX_GATEWAYS: usize = 10_000;

@@ -20,6 +20,23 @@ pub enum Connection {
     Unknown,
 }
 
+/// How gateways are, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// By [`Connection`], in its order.
+    pub(super) connections: [u64; 4],
+    /// Records that they said they have and that are not stored.
+    pub behind: u64,
+}
+
+impl Totals {
+    /// How many are connected how.
+    pub fn by_connection(&self) -> [(&'static str, u64); 4] {
+        let [online, offline, silent, unknown] = self.connections;
+        [("online", online), ("offline", offline), ("silent", silent), ("unknown", unknown)]
+    }
+}
+
 /// All that is shown of a gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct GatewayView {

@@ -77,6 +77,23 @@ pub fn open(config: &config::Store, password: Option<&str>) -> Result<Box<dyn St
     })
 }
 
+/// From which form a database was brought to which. From 0 when there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Its form before.
+    pub from: i64,
+    /// Its form now.
+    pub to: i64,
+}
+
+/// Brings the database that a configuration names to the newest form.
+pub fn migrate(config: &config::Store, password: Option<&str>) -> Result<Migrated, StoreError> {
+    match &config.url {
+        Some(url) => Postgres::migrate(url.as_str(), password, config.ca_file.as_deref()),
+        None => Sqlite::migrate(&config.path),
+    }
+}
+
 /// The place where everything is kept. One owner, one thread.
 pub trait Store: Send + 'static {
     /// Does all of it in one transaction, which is on disk when this returns. On an error none of it was done.
@@ -144,6 +161,9 @@ pub trait Read: ReadFleet + ReadPresence + Send + Sync + 'static {
 
     /// Where each log stands.
     fn ledgers(&self) -> Result<Vec<LedgerRow>, StoreError>;
+
+    /// What the database takes on its disk.
+    fn bytes(&self) -> Result<u64, StoreError>;
 
     /// What the store holds, in numbers.
     fn counts(&self) -> Result<Counts, StoreError>;
@@ -559,6 +579,20 @@ pub enum StoreError {
         found: i64,
         /// The newest known.
         known: i64,
+    },
+    /// A hub uses it, or it is being restored.
+    #[error("{path} is in use by another of our programs, a hub or a restore: stop that first")]
+    InUse {
+        /// The database.
+        path: std::path::PathBuf,
+    },
+    /// The file that says who uses the database.
+    #[error("{path}: cannot be locked: {source}; the hub needs to write in the directory of its database")]
+    Lock {
+        /// That file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The directory could not be made.
     #[error("cannot make {path}: {source}")]

@@ -8,6 +8,7 @@
 //! nobody, and under load one fsync serves hundreds. Between commits the store tends to what can wait.
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 use super::{Done, Store, StoreError, Work};
-use crate::ingest::utc_ns;
+use crate::{ingest::utc_ns, metrics::Histogram};
 
 /// Pieces of work that may wait. With [`GROUP`] the most that is in memory.
 pub const QUEUE: usize = 512;
@@ -40,6 +41,8 @@ pub struct Writer<T> {
     pub done: mpsc::Receiver<(Done, T)>,
     /// Why nothing can be stored now, if nothing can.
     pub trouble: watch::Receiver<Option<String>>,
+    /// How long commits took.
+    pub commits: Arc<Histogram>,
     /// The thread; gives the error when it had to give up.
     pub thread: thread::JoinHandle<Result<(), StoreError>>,
 }
@@ -52,9 +55,17 @@ pub fn start<T: Send + 'static>(store: impl Store) -> std::io::Result<Writer<T>>
     let (told, trouble) = watch::channel(None);
     // Only to wait for work with a limit.
     let runtime = Builder::new_current_thread().enable_time().build()?;
-    let write = move || write(store, &runtime, work_rx, &done_tx, &told);
+    let commits = Arc::new(Histogram::of_commits());
+    let took = commits.clone();
+    let write = move || write(store, &runtime, work_rx, &done_tx, &Told { trouble: told, took });
     let thread = thread::Builder::new().name("store".into()).spawn(write)?;
-    Ok(Writer { work, done, trouble, thread })
+    Ok(Writer { work, done, trouble, commits, thread })
+}
+
+/// What others are told of commits.
+struct Told {
+    trouble: watch::Sender<Option<String>>,
+    took: Arc<Histogram>,
 }
 
 fn write<T>(
@@ -62,7 +73,7 @@ fn write<T>(
     runtime: &Runtime,
     mut work: mpsc::Receiver<(Work, T)>,
     done: &mpsc::Sender<(Done, T)>,
-    trouble: &watch::Sender<Option<String>>,
+    told: &Told,
 ) -> Result<(), StoreError> {
     let mut group = Vec::with_capacity(GROUP);
     let mut tending = Tending { next: Instant::now(), failed: None };
@@ -78,7 +89,7 @@ fn write<T>(
         }
         if !group.is_empty() {
             let (items, tickets): (Vec<Work>, Vec<T>) = group.drain(..).unzip();
-            let results = commit(&mut store, &items, trouble, || work.is_closed())?;
+            let results = commit(&mut store, &items, told, || work.is_closed())?;
             for result in results.into_iter().zip(tickets) {
                 // Nobody listens any more when the hub is stopping; the work is on disk all the same.
                 let _ = done.blocking_send(result);
@@ -121,14 +132,16 @@ impl Tending {
 fn commit(
     store: &mut impl Store,
     items: &[Work],
-    trouble: &watch::Sender<Option<String>>,
+    Told { trouble, took }: &Told,
     stopping: impl Fn() -> bool,
 ) -> Result<Vec<Done>, StoreError> {
     let mut wait = RETRY.0;
     let mut stop_by = None;
     loop {
+        let began = Instant::now();
         let error = match store.commit(items) {
             Ok(done) => {
+                took.observe(began.elapsed());
                 if trouble.send_replace(None).is_some() {
                     tracing::info!("storing again; nothing was lost");
                 }
@@ -148,8 +161,6 @@ fn commit(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::store::{Read, Rejected};
 

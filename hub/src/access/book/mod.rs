@@ -36,6 +36,8 @@ pub use users::{MAX_USERS, User, checked_name};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Counts the form of the file; written steps are never changed.
 const STEPS: [&str; 1] = [FIRST];
+/// The form that this program writes, and the newest it reads.
+pub const FORM: i64 = STEPS.len() as i64;
 
 const FIRST: &str = "
 CREATE TABLE users (

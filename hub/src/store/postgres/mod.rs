@@ -7,7 +7,7 @@ use std::{borrow::Cow, path::Path, sync::Arc};
 
 use tokio_postgres::{Config, config::Host, config::SslMode};
 
-use super::{Done, Read, Store, StoreError, Work, rollup, rows::DAY_NS};
+use super::{Done, Migrated, Read, Store, StoreError, Work, rollup, rows::DAY_NS};
 
 mod fleet;
 mod keep;
@@ -42,10 +42,16 @@ impl Postgres {
     /// server.
     pub fn open(url: &str, password: Option<&str>, ca_file: Option<&Path>) -> Result<Self, StoreError> {
         let options = options(url, password, ca_file)?;
-        apart(|| Self::connect(options))
+        Ok(apart(|| Self::connect(options))?.0)
     }
 
-    fn connect(options: Options) -> Result<Self, StoreError> {
+    /// Brings the database to the newest form.
+    pub fn migrate(url: &str, password: Option<&str>, ca_file: Option<&Path>) -> Result<Migrated, StoreError> {
+        let options = options(url, password, ca_file)?;
+        Ok(apart(|| Self::connect(options))?.1)
+    }
+
+    fn connect(options: Options) -> Result<(Self, Migrated), StoreError> {
         let mut session = Session::connect(&options)?;
         let version =
             session.query("SELECT current_setting('server_version_num')::int, current_setting('fsync')", &[])?;
@@ -57,8 +63,9 @@ impl Postgres {
         if fsync != "on" {
             tracing::warn!("the server runs with fsync off: a power cut can take what was confirmed to gateways");
         }
-        schema::migrate(&mut session)?;
-        Ok(Self { options, session: Some(session), memory: write::Memory::default(), keep_days: None, made: None })
+        let migrated = schema::migrate(&mut session)?;
+        let (session, memory) = (Some(session), write::Memory::default());
+        Ok((Self { options, session, memory, keep_days: None, made: None }, migrated))
     }
 
     /// Drops samples so many days after they arrived.

@@ -206,6 +206,13 @@ impl Read for Reader {
         rows.iter().map(row).collect()
     }
 
+    fn bytes(&self) -> Result<u64, StoreError> {
+        self.ask(|db| {
+            let rows = db.query("SELECT pg_database_size(current_database())", &[])?;
+            Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)) as u64)
+        })
+    }
+
     fn counts(&self) -> Result<Counts, StoreError> {
         let rows = self.ask(|db| {
             db.query(

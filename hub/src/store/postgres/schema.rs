@@ -1,7 +1,7 @@
 //! The tables in PostgreSQL, their partitions by day, and how an older database becomes a newer one. Forward only.
 
 use super::session::Session;
-use crate::store::{StoreError, rows::DAY_NS};
+use crate::store::{Migrated, StoreError, rows::DAY_NS};
 
 /// Each brings the database one form further; written ones are never changed.
 const STEPS: [&str; 3] = [FIRST, WORST, FLEET];
@@ -221,7 +221,7 @@ CREATE INDEX presence_by_age ON presence (until_ns) WHERE until_ns IS NOT NULL;
 ";
 
 /// Brings the database to the newest form.
-pub(super) fn migrate(session: &mut Session) -> Result<(), StoreError> {
+pub(super) fn migrate(session: &mut Session) -> Result<Migrated, StoreError> {
     let known = STEPS.len() as i64;
     session.transaction("BEGIN", |session| {
         session.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK_TABLES])?;
@@ -237,7 +237,7 @@ pub(super) fn migrate(session: &mut Session) -> Result<(), StoreError> {
         if found < known {
             session.batch(&format!("DELETE FROM speedwell_form; INSERT INTO speedwell_form VALUES ({known})"))?;
         }
-        Ok(())
+        Ok(Migrated { from: found, to: known })
     })
 }
 

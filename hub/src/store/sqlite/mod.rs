@@ -15,11 +15,14 @@ use std::{
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use speedwell_wire::{ClockFix, Manifest, frame};
 
-use super::{Done, Read, Store, StoreError, Work, gateway, int, log_id, rollup, unword, word};
+use super::{Done, Migrated, Read, Store, StoreError, Work, gateway, int, log_id, rollup, unword, word};
+use lock::{Lock, Share, belongs, directory};
 
+pub mod backup;
 mod fleet;
 mod keep;
 mod lists;
+mod lock;
 mod presence;
 mod read;
 mod readings;
@@ -38,6 +41,8 @@ pub struct Sqlite {
     path: PathBuf,
     /// Which file that is: its device and its number there.
     file: (u64, u64),
+    /// So that nobody puts another in its place meanwhile.
+    _lock: Lock,
     memory: write::Memory,
     /// Days that samples are kept; for ever when none is told.
     keep_days: Option<u32>,
@@ -46,19 +51,34 @@ pub struct Sqlite {
 impl Sqlite {
     /// Opens the database, or makes it, and brings it to the newest form.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::locked(path, Share::Hubs)?.0)
+    }
+
+    /// Brings the database to the newest form, while no hub uses it.
+    pub fn migrate(path: &Path) -> Result<Migrated, StoreError> {
+        Ok(Self::locked(path, Share::Alone)?.1)
+    }
+
+    fn locked(path: &Path, share: Share) -> Result<(Self, Migrated), StoreError> {
         if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
             fs::create_dir_all(directory)
                 .map_err(|source| StoreError::Directory { path: directory.to_path_buf(), source })?;
         }
+        let lock = Lock::take(path, share)?;
+        let made = !path.exists();
         let mut db = Connection::open(path)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "cache_size", -32_000)?; // 32 MB
-        schema::migrate(&mut db)?;
+        let migrated = schema::migrate(&mut db)?;
+        if made {
+            belongs(path, directory(path));
+        }
         let file = identity(path).ok_or_else(|| StoreError::Elsewhere { path: path.to_path_buf() })?;
-        Ok(Self { db, path: path.to_path_buf(), file, memory: write::Memory::default(), keep_days: None })
+        let (path, memory) = (path.to_path_buf(), write::Memory::default());
+        Ok((Self { db, path, file, _lock: lock, memory, keep_days: None }, migrated))
     }
 
     /// Drops samples so many days after they arrived.

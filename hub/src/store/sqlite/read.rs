@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use rusqlite::{Connection, OpenFlags};
 use speedwell_wire::{GatewayId, Manifest, Seq};
 
-use super::{BUSY_TIMEOUT, STATEMENTS, gateway, log_id, manifest, readings, rows::Tables, unword};
+use super::{BUSY_TIMEOUT, STATEMENTS, gateway, lock::beside, log_id, manifest, readings, rows::Tables, unword};
 use crate::store::{
     Channels, ChannelsQuery, Counts, DrawQuery, Drawing, Happened, History, HistoryQuery, Latest, LedgerRow, Missing,
     Newest, Place, PlacesQuery, Read, Rollup, RollupQuery, Samples, SamplesQuery, Standing, StoreError, Told,
@@ -145,6 +145,11 @@ impl Read for Reader {
             all.push(LedgerRow { gateway: gateway(row.get(0)?)?, log, thru, received_ns: row.get(3)? });
         }
         Ok(all)
+    }
+
+    fn bytes(&self) -> Result<u64, StoreError> {
+        let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |file| file.len());
+        Ok(size(self.path.clone()) + size(beside(&self.path, "-wal")))
     }
 
     fn counts(&self) -> Result<Counts, StoreError> {

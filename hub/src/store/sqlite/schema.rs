@@ -2,10 +2,12 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::store::StoreError;
+use crate::store::{Migrated, StoreError};
 
 /// Each brings the database one form further; `user_version` counts them. Written ones are never changed.
 const STEPS: [&str; 6] = [FIRST, TRUSTED, READINGS, ROLLUPS, WORST, FLEET];
+/// The form this program writes, and the newest it reads.
+pub(super) const NEWEST: i64 = STEPS.len() as i64;
 
 /// ```text
 /// ledger     one row a log of a gateway: thru is what the confirmation says
@@ -257,8 +259,8 @@ CREATE INDEX presence_by_age ON presence (until_ns) WHERE until_ns IS NOT NULL;
 ";
 
 /// Brings the database to the newest form.
-pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
-    let known = STEPS.len() as i64;
+pub(super) fn migrate(db: &mut Connection) -> Result<Migrated, StoreError> {
+    let known = NEWEST;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found > known {
@@ -268,7 +270,8 @@ pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
         tx.execute_batch(step)?;
     }
     tx.pragma_update(None, "user_version", known)?;
-    Ok(tx.commit()?)
+    tx.commit()?;
+    Ok(Migrated { from: found, to: known })
 }
 
 #[cfg(test)]
