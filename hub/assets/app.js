@@ -7,6 +7,7 @@ const PAGES = [
   [/^\/$/, "fleet"],
   [/^\/gateway\/([^/]+)$/, "gateway"],
   [/^\/history$/, "history"],
+  [/^\/docs$/, "docs"],
   [/^\/login$/, "login"],
 ];
 
@@ -17,7 +18,8 @@ document.querySelector(`nav [data-page="${name}"]`)?.setAttribute("aria-current"
 
 if (name) {
   await byAddress();
-  if (name !== "login") showWho();
+  // What is described is no secret: there, nobody is sent to the login.
+  if (name !== "login") showWho({ stay: name === "docs" });
   const page = await import(`/assets/${name}.js`);
   // A page gives what is to be done when the unit has changed.
   choices(page.start(main, at[1] && decodeURIComponent(at[1])));

@@ -81,8 +81,8 @@ export async function byAddress() {
 }
 
 /** Shows who is logged in, with a button to log out. */
-export async function showWho() {
-  const me = await askIfThere("/api/v1/me").catch(() => undefined);
+export async function showWho(options) {
+  const me = await askIfThere("/api/v1/me", options).catch(() => undefined);
   if (!me?.user) return;
   const who = document.getElementById("who");
   who.querySelector(".name").textContent = me.user.name;

@@ -113,8 +113,8 @@ async fn without_a_token_nothing_is_reached_but_the_door_and_the_pulse() {
             _ => open.push(format!("{method} {path}")),
         }
     }
-    assert_eq!(open, ["GET /healthz", "POST /api/v1/login"]);
-    for page in ["/", "/gateway/truck-7", "/history", "/login", "/assets/app.js"] {
+    assert_eq!(open, ["GET /api/v1/openapi.json", "GET /healthz", "POST /api/v1/login"]);
+    for page in ["/", "/gateway/truck-7", "/history", "/login", "/docs", "/assets/app.js"] {
         assert_eq!(rig.status(page, "").await, 200);
     }
     for wrong in ["swk_0", &format!("sws_{}", "0".repeat(64)), "Bearer"] {
@@ -144,7 +144,9 @@ async fn each_role_and_each_scope_reaches_what_is_its_own_and_nothing_else() {
             (_, path) if administration.iter().any(|of| path.starts_with(of)) => {
                 [false, false, true, false, false, true]
             }
-            (_, "/healthz" | "/api/v1/login" | "/api/v1/me" | "/api/v1/me/password") => [true; 6],
+            (_, "/api/v1/openapi.json" | "/healthz" | "/api/v1/login" | "/api/v1/me" | "/api/v1/me/password") => {
+                [true; 6]
+            }
             ("POST", "/api/v1/readings" | "/tracking/data/") => [false, true, true, false, true, true],
             ("GET", _) => [true, true, true, true, false, true],
             _ => [false, true, true, false, false, true],

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::{
     Extension, Json,
     extract::{
-        Path, Query, State,
+        Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
     http::{HeaderMap, StatusCode, header},
@@ -20,7 +20,7 @@ use speedwell_wire::GatewayId;
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{ApiError, Complaint, Context};
+use super::{ApiError, Complaint, Context, Named, Object, within};
 use crate::{
     access::Who,
     ingest::gate::Outcome,
@@ -96,12 +96,13 @@ pub(super) struct Page {
     #[serde(default)]
     after: String,
     /// At most so many, 1 to 1000; 100 when left out.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
 impl Page {
-    fn limit(&self) -> usize {
-        self.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1)
+    fn limit(&self) -> Result<usize, ApiError> {
+        within("limit", self.limit, PAGE.0, PAGE.1)
     }
 }
 
@@ -128,9 +129,12 @@ pub(super) struct Vehicles {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewCustomer {
     /// Made by the hub when left out.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     id: Option<String>,
+    #[schema(min_length = 1, max_length = 128)]
     name: String,
     #[serde(default)]
+    #[schema(max_length = 512)]
     address: String,
 }
 
@@ -138,7 +142,9 @@ pub(super) struct NewCustomer {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CustomerPatch {
+    #[schema(min_length = 1, max_length = 128)]
     name: Option<String>,
+    #[schema(max_length = 512)]
     address: Option<String>,
 }
 
@@ -147,13 +153,19 @@ pub(super) struct CustomerPatch {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewVehicle {
     /// Made by the hub when left out.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$")]
     id: Option<String>,
+    /// Its plate.
+    #[schema(min_length = 1, max_length = 32)]
     registration: String,
     #[serde(default)]
+    #[schema(max_length = 128)]
     name: String,
+    /// The id of one that is registered.
     customer: Option<String>,
     /// May be such that have never been heard yet.
     #[serde(default)]
+    #[schema(max_items = 16)]
     gateways: Vec<String>,
 }
 
@@ -161,13 +173,16 @@ pub(super) struct NewVehicle {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VehiclePatch {
+    #[schema(min_length = 1, max_length = 32)]
     registration: Option<String>,
+    #[schema(max_length = 128)]
     name: Option<String>,
     /// `null` makes it nobody's.
     #[serde(default, deserialize_with = "told")]
     #[schema(value_type = Option<String>)]
     customer: Option<Option<String>>,
     /// All that it carries from now on.
+    #[schema(max_items = 16)]
     gateways: Option<Vec<String>>,
 }
 
@@ -185,10 +200,10 @@ pub(super) struct Heir {
     vehicles_to: Option<String>,
 }
 
-type Body<T> = Result<Json<T>, JsonRejection>;
+type Body<T> = Result<Json<Object<T>>, JsonRejection>;
 
 fn body<T>(body: Body<T>) -> Result<T, Refusal> {
-    body.map(|Json(body)| body).map_err(|error| Refusal::Body(error.body_text()))
+    body.map(|Json(Object(body))| body).map_err(|error| Refusal::Body(error.body_text()))
 }
 
 fn asked<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
@@ -280,7 +295,7 @@ pub(super) async fn customers(
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Customers>, ApiError> {
     let page = asked(page)?;
-    let limit = page.limit();
+    let limit = page.limit()?;
     let customers = ask(&context, move |reader| reader.customers(&page.after, limit)).await?;
     let next = (customers.len() == limit).then(|| customers.last().map(|c| c.id.clone())).flatten();
     Ok(Json(Customers { customers, next }))
@@ -288,8 +303,9 @@ pub(super) async fn customers(
 
 /// One customer.
 #[utoipa::path(get, path = "/api/v1/customers/{id}", tag = "fleet", responses(
-    (status = 200, body = Customer), (status = 404, body = Complaint), (status = 503, body = Complaint)))]
-pub(super) async fn customer(State(context): State<Context>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    (status = 200, body = Customer, headers(("ETag" = String, description = "its version, for `If-Match`"))),
+    (status = 400, body = Complaint), (status = 404, body = Complaint), (status = 503, body = Complaint)))]
+pub(super) async fn customer(State(context): State<Context>, Named(id): Named) -> Result<Response, Refusal> {
     let wanted = id.clone();
     let found = ask(&context, move |reader| reader.customer(&wanted)).await?;
     let found = found.ok_or(FleetRefused::Missing { what: "customer", id })?;
@@ -298,7 +314,7 @@ pub(super) async fn customer(State(context): State<Context>, Path(id): Path<Stri
 
 /// Registers a customer.
 #[utoipa::path(post, path = "/api/v1/customers", tag = "fleet", request_body = NewCustomer, responses(
-    (status = 201, body = Customer), (status = 400, body = Complaint),
+    (status = 201, body = Customer, headers(("ETag" = String, description = "its version, for `If-Match`"))), (status = 400, body = Complaint),
     (status = 409, body = Complaint, description = "the id is another's, or there are too many"),
     (status = 422, body = Complaint), (status = 503, body = Complaint)))]
 pub(super) async fn add_customer(
@@ -313,13 +329,13 @@ pub(super) async fn add_customer(
 
 /// Changes a customer.
 #[utoipa::path(patch, path = "/api/v1/customers/{id}", tag = "fleet", request_body = CustomerPatch,
-    params(("if-match" = Option<String>, Header, description = "the version it has to have")), responses(
-    (status = 200, body = Customer), (status = 400, body = Complaint), (status = 404, body = Complaint),
+    params(("If-Match" = Option<String>, Header, description = "the version it has to have, as the `ETag` of an earlier answer")), responses(
+    (status = 200, body = Customer, headers(("ETag" = String, description = "its version, for `If-Match`"))), (status = 400, body = Complaint), (status = 404, body = Complaint),
     (status = 412, body = Complaint), (status = 422, body = Complaint), (status = 503, body = Complaint)))]
 pub(super) async fn change_customer(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     patch: Body<CustomerPatch>,
 ) -> Result<Response, Refusal> {
@@ -329,14 +345,14 @@ pub(super) async fn change_customer(
 
 /// Removes a customer, who must have no vehicles unless another gets them.
 #[utoipa::path(delete, path = "/api/v1/customers/{id}", tag = "fleet", params(Heir,
-    ("if-match" = Option<String>, Header, description = "the version it has to have")), responses(
+    ("If-Match" = Option<String>, Header, description = "the version it has to have, as the `ETag` of an earlier answer")), responses(
     (status = 204), (status = 400, body = Complaint), (status = 404, body = Complaint),
     (status = 409, body = Complaint, description = "the customer has vehicles"), (status = 412, body = Complaint),
     (status = 422, body = Complaint), (status = 503, body = Complaint)))]
 pub(super) async fn drop_customer(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     heir: Result<Query<Heir>, QueryRejection>,
 ) -> Result<Response, Refusal> {
@@ -352,7 +368,7 @@ pub(super) async fn vehicles(
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Json<Vehicles>, ApiError> {
     let page = asked(page)?;
-    let limit = page.limit();
+    let limit = page.limit()?;
     let vehicles = ask(&context, move |reader| reader.vehicles(&page.after, limit)).await?;
     let next = (vehicles.len() == limit).then(|| vehicles.last().map(|v| v.id.clone())).flatten();
     Ok(Json(Vehicles { vehicles, next }))
@@ -360,8 +376,9 @@ pub(super) async fn vehicles(
 
 /// One vehicle.
 #[utoipa::path(get, path = "/api/v1/vehicles/{id}", tag = "fleet", responses(
-    (status = 200, body = Vehicle), (status = 404, body = Complaint), (status = 503, body = Complaint)))]
-pub(super) async fn vehicle(State(context): State<Context>, Path(id): Path<String>) -> Result<Response, Refusal> {
+    (status = 200, body = Vehicle, headers(("ETag" = String, description = "its version, for `If-Match`"))),
+    (status = 400, body = Complaint), (status = 404, body = Complaint), (status = 503, body = Complaint)))]
+pub(super) async fn vehicle(State(context): State<Context>, Named(id): Named) -> Result<Response, Refusal> {
     let wanted = id.clone();
     let found = ask(&context, move |reader| reader.vehicle(&wanted)).await?;
     let found = found.ok_or(FleetRefused::Missing { what: "vehicle", id })?;
@@ -370,7 +387,7 @@ pub(super) async fn vehicle(State(context): State<Context>, Path(id): Path<Strin
 
 /// Registers a vehicle.
 #[utoipa::path(post, path = "/api/v1/vehicles", tag = "fleet", request_body = NewVehicle, responses(
-    (status = 201, body = Vehicle), (status = 400, body = Complaint),
+    (status = 201, body = Vehicle, headers(("ETag" = String, description = "its version, for `If-Match`"))), (status = 400, body = Complaint),
     (status = 409, body = Complaint, description = "the id, the registration or a gateway is another's"),
     (status = 422, body = Complaint), (status = 503, body = Complaint)))]
 pub(super) async fn add_vehicle(
@@ -386,14 +403,14 @@ pub(super) async fn add_vehicle(
 
 /// Changes a vehicle.
 #[utoipa::path(patch, path = "/api/v1/vehicles/{id}", tag = "fleet", request_body = VehiclePatch,
-    params(("if-match" = Option<String>, Header, description = "the version it has to have")), responses(
-    (status = 200, body = Vehicle), (status = 400, body = Complaint), (status = 404, body = Complaint),
+    params(("If-Match" = Option<String>, Header, description = "the version it has to have, as the `ETag` of an earlier answer")), responses(
+    (status = 200, body = Vehicle, headers(("ETag" = String, description = "its version, for `If-Match`"))), (status = 400, body = Complaint), (status = 404, body = Complaint),
     (status = 409, body = Complaint, description = "the registration or a gateway is another's"),
     (status = 412, body = Complaint), (status = 422, body = Complaint), (status = 503, body = Complaint)))]
 pub(super) async fn change_vehicle(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
     patch: Body<VehiclePatch>,
 ) -> Result<Response, Refusal> {
@@ -405,13 +422,13 @@ pub(super) async fn change_vehicle(
 
 /// Removes a vehicle. Its gateways are on no vehicle then.
 #[utoipa::path(delete, path = "/api/v1/vehicles/{id}", tag = "fleet",
-    params(("if-match" = Option<String>, Header, description = "the version it has to have")), responses(
+    params(("If-Match" = Option<String>, Header, description = "the version it has to have, as the `ETag` of an earlier answer")), responses(
     (status = 204), (status = 400, body = Complaint), (status = 404, body = Complaint),
     (status = 412, body = Complaint), (status = 503, body = Complaint)))]
 pub(super) async fn drop_vehicle(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let version = version(&headers)?;
@@ -431,7 +448,7 @@ pub(super) struct Monitored {
 }
 
 /// Every vehicle, and whether it is connected.
-#[utoipa::path(get, path = "/vehicles/", tag = "alias", responses(
+#[utoipa::path(get, path = "/vehicles/", tag = "aliases", responses(
     (status = 200, body = Vec<Monitored>), (status = 503, body = Complaint)))]
 pub(super) async fn monitored(State(context): State<Context>) -> Result<Json<Vec<Monitored>>, ApiError> {
     let all = |reader: &dyn Read| Ok((reader.vehicles("", REGISTERED)?, reader.customers("", REGISTERED)?));

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! GET / /gateway/… /history /login   the pages      GET /healthz            200 once the hub runs
+//! GET /docs               the API, to be tried   GET /api/v1/openapi.json   its description; see `openapi`
 //! GET /api/v1/gateways    newest values             GET /api/v1/history     a channel over a range of time
 //! GET /api/v1/…           what is stored, in other ways; see `query`
 //! GET /api/v1/export      all of a range, streamed; see `export`
@@ -24,6 +25,7 @@ mod feed;
 mod fleet;
 pub mod listen;
 mod metrics;
+mod openapi;
 mod presence;
 mod query;
 pub mod readings;
@@ -32,18 +34,25 @@ mod sse;
 pub mod tls;
 mod ws;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, Path, Request, State},
+    http::{HeaderValue, StatusCode, header, request},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
 };
-use serde::Serialize;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use tokio::sync::{Mutex, Semaphore, watch};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -121,6 +130,8 @@ struct Context {
     desk: Option<Desk>,
     /// Changes that wait for the store.
     changes: Arc<Share>,
+    /// Of all routes; it is there once they are.
+    description: Arc<OnceLock<Bytes>>,
 }
 
 /// Something a client asked that it does not get.
@@ -161,7 +172,8 @@ impl IntoResponse for ApiError {
         let again = match self {
             ApiError::Behind | ApiError::Exporting => Some(COME_AGAIN_S),
             ApiError::ManyWatch => Some(WATCH_AGAIN_S),
-            _ => None,
+            ApiError::Store(_) | ApiError::Stopping => Some(COME_AGAIN_S),
+            ApiError::BadQuery(_) => None,
         };
         let again = again.map(|seconds| [(header::RETRY_AFTER, HeaderValue::from(seconds))]);
         (status, again, Json(Complaint { error: self.to_string() })).into_response()
@@ -199,8 +211,12 @@ pub fn routes(parts: Parts) -> Router {
         presence,
         desk,
         changes: Arc::new(Share::new(MAX_CHANGES, MAX_CHANGES * 1024)),
+        description: Arc::default(),
     };
-    let (api, description) = OpenApiRouter::with_openapi(Description::openapi())
+    let description = context.description.clone();
+    // Whatever is asked here is put in by `routes!` and so is described.
+    let (api, mut described) = OpenApiRouter::with_openapi(openapi::Description::openapi())
+        .routes(routes!(openapi::described))
         .routes(routes!(gateways))
         .routes(routes!(query::history::history))
         .routes(routes!(query::rollup::rollup))
@@ -226,32 +242,66 @@ pub fn routes(parts: Parts) -> Router {
         .routes(routes!(fleet::monitored))
         .with_state(context)
         .split_for_parts();
-    let description: Bytes = serde_json::to_vec(&description).unwrap_or_default().into();
-    let description = ([(header::CONTENT_TYPE, "application/json")], description);
+    let (intake, takes) = intake.map(readings::routes).unwrap_or_default().split_for_parts();
+    described.merge(takes);
+    let _ = description.set(openapi::complete(&described));
     Router::new()
         .merge(assets::routes())
-        .route("/api/v1/openapi.json", get(move || async move { description }))
         .merge(api)
         .layer(middleware::from_fn_with_state(counted, metrics::timed))
-        .merge(intake.map(readings::routes).unwrap_or_default())
+        .merge(intake)
         // What is merged after these is not guarded.
         .layer(middleware::from_fn_with_state(permissions, access::guard))
         .layer(middleware::from_fn(secure))
 }
-
-/// What the routes' own descriptions are put into.
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "Speedwell hub",
-    description = "Newest and past speeds of vehicles and rigs. Every number stands with its unit; times are UTC, RFC 3339."
-))]
-struct Description;
 
 /// An answer to a request that cannot be served.
 #[derive(Serialize, ToSchema)]
 struct Complaint {
     /// What is wrong, and what is allowed.
     error: String,
+}
+
+/// What an address names. Letters that are no UTF-8 are a wrong question like any other.
+struct Named(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
+        let name = Path::<String>::from_request_parts(parts, state).await;
+        name.map(|Path(name)| Self(name)).map_err(|e| ApiError::BadQuery(e.body_text()))
+    }
+}
+
+/// A body that is an object. Read as it stands, a structure would be taken from an array too, by the order of its fields.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        from.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// A whole number within bounds, or the usual one.
+fn within(name: &str, came: Option<usize>, usual: usize, most: usize) -> Result<usize, ApiError> {
+    match came {
+        None => Ok(usual),
+        Some(n) if (1..=most).contains(&n) => Ok(n),
+        Some(n) => Err(ApiError::BadQuery(format!("{name}: {n} came, wanted is a whole number from 1 to {most}"))),
+    }
 }
 
 /// All gateways.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{ApiError, Complaint, Context};
+use super::{ApiError, Complaint, Context, within};
 use crate::{
     presence::{self, PresenceView},
     store::presence::{PresenceKey, PresenceKind, PresenceQuery, PresenceRow},
@@ -22,14 +22,16 @@ const PAGE: (usize, usize) = (1_000, 10_000);
 #[serde(deny_unknown_fields)]
 pub(super) struct Now {
     /// `gateway`, `sensor` or `vehicle`; all of them when left out.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<PresenceKind>, inline)]
     kind: Option<PresenceKind>,
     /// Only gateways that are on no vehicle.
     #[serde(default)]
+    #[param(required = false)]
     unassigned: bool,
     /// `next` of the page before.
     after: Option<String>,
     /// At most so many, 1 to 10000; 1000 when left out.
+    #[param(minimum = 1, maximum = 10000)]
     limit: Option<usize>,
 }
 
@@ -54,7 +56,7 @@ pub(super) async fn presence(
     if after.as_ref().is_some_and(|after| !after.contains('/')) {
         return Err(ApiError::BadQuery("after: wanted what an earlier answer gave as next".into()));
     }
-    let limit = limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
+    let limit = within("limit", limit, PAGE.0, PAGE.1)?;
     let (presence, next) = context.presence.list(&presence::Asked { kind, unassigned, after, limit });
     Ok(Json(States { presence, next }))
 }
@@ -64,7 +66,7 @@ pub(super) async fn presence(
 #[serde(deny_unknown_fields)]
 pub(super) struct Then {
     /// `gateway`, `sensor`, `vehicle` or `hub`; without it, the changes of all.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<PresenceKind>, inline)]
     kind: Option<PresenceKind>,
     /// Of which; wanted with `kind`.
     id: Option<String>,
@@ -77,6 +79,7 @@ pub(super) struct Then {
     /// `next` of the page before.
     after: Option<String>,
     /// At most so many, 1 to 10000; 1000 when left out.
+    #[param(minimum = 1, maximum = 10000)]
     limit: Option<usize>,
 }
 
@@ -102,7 +105,7 @@ pub(super) struct Stretch {
 
 /// How things were.
 #[derive(Serialize, ToSchema)]
-pub(super) struct History {
+pub(super) struct PresenceHistory {
     /// The earliest first. Of one thing, those that reach into the range; of all, those that began in it.
     changes: Vec<Stretch>,
     /// What to pass as `after` for the next page; absent on the last.
@@ -112,11 +115,11 @@ pub(super) struct History {
 
 /// How gateways, sensors, vehicles and the hub were over a range of time, and why.
 #[utoipa::path(get, path = "/api/v1/presence/history", tag = "presence", params(Then), responses(
-    (status = 200, body = History), (status = 400, body = Complaint), (status = 503, body = Complaint)))]
+    (status = 200, body = PresenceHistory), (status = 400, body = Complaint), (status = 503, body = Complaint)))]
 pub(super) async fn history(
     State(context): State<Context>,
     asked: Result<Query<Then>, QueryRejection>,
-) -> Result<Json<History>, ApiError> {
+) -> Result<Json<PresenceHistory>, ApiError> {
     let Query(asked) = asked.map_err(|e| ApiError::BadQuery(e.body_text()))?;
     let query = checked(asked)?;
     let rows = super::fleet::ask(&context, move |reader| {
@@ -125,7 +128,7 @@ pub(super) async fn history(
         Ok((rows, next))
     });
     let (rows, next) = rows.await?;
-    Ok(Json(History { changes: rows.into_iter().map(stretch).collect(), next }))
+    Ok(Json(PresenceHistory { changes: rows.into_iter().map(stretch).collect(), next }))
 }
 
 fn place(row: &PresenceRow) -> String {
@@ -173,6 +176,6 @@ fn checked(asked: Then) -> Result<PresenceQuery, ApiError> {
         let parts = text.split_once('.').and_then(|(since, row)| Some((since.parse().ok()?, row.parse().ok()?)));
         parts.ok_or_else(|| bad("after: wanted what an earlier answer gave as next"))
     });
-    let limit = asked.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
+    let limit = within("limit", asked.limit, PAGE.0, PAGE.1)?;
     Ok(PresenceQuery { of, from_ns, to_ns, after: after.transpose()?, limit })
 }

@@ -20,18 +20,20 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Json,
     body::{Body, Bytes},
     extract::{Query, Request, State},
     http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::{sleep, timeout};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::Complaint;
 use crate::{
     config::{SpeedUnit, default_sensor},
     ingest::{
@@ -87,26 +89,61 @@ impl Intake {
 }
 
 /// The routes of ingest.
-pub fn routes(intake: Intake) -> Router {
-    let speed = intake.speed_unit;
-    let tracking = Shape::Tracking { speed, sensor: default_sensor() };
-    let own = |State(door): State<Arc<Door>>, request: Request| async move {
-        let told = door.take(&door.own, request).await;
-        told.map_or_else(IntoResponse::into_response, |told| (StatusCode::OK, Json(told)).into_response())
-    };
-    let alias = |State(door): State<Arc<Door>>, request: Request| async move {
-        let told = door.take(&door.tracking, request).await;
-        let told = told.map(|told| Told {
-            message: Some("Data received"),
-            speed_unit: Some(door.intake.speed_unit.name()),
-            ..told
-        });
-        told.map_or_else(IntoResponse::into_response, |told| (StatusCode::ACCEPTED, Json(told)).into_response())
-    };
-    Router::new()
-        .route("/api/v1/readings", post(own))
-        .route("/tracking/data/", post(alias))
-        .with_state(Arc::new(Door { intake, own: Shape::Own, tracking }))
+pub(super) fn routes(intake: Intake) -> OpenApiRouter {
+    let tracking = Shape::Tracking { speed: intake.speed_unit, sensor: default_sensor() };
+    let door = Door { intake, own: Shape::Own, tracking };
+    OpenApiRouter::new().routes(routes!(readings)).routes(routes!(tracking_data)).with_state(Arc::new(door))
+}
+
+/// Takes one reading or an array of them.
+///
+/// Accepted is what is on disk when the answer comes. `on-error=refuse` stores all items of an array or none, `keep` the
+/// good ones. A request with an `Idempotency-Key` is stored once however often it is sent, for a day; without one, a
+/// reading whose device, sensor, quantity and time are known is not stored again either.
+#[utoipa::path(
+    post, path = "/api/v1/readings", tag = "ingest", request_body = OneOrMany<NewReading>,
+    params(
+        ("on-error" = Option<OnError>, Query, description = "what becomes of good items beside bad ones; `refuse` when left out"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = r#"^("[!-~]{1,253}"|[!#-~][!-~]{0,253})$"#,
+            description = "up to 255 visible ASCII characters, as a UUID: the same request is stored once"),
+    ),
+    responses(
+        (status = 200, body = Told), (status = 400, body = ReadingsRefused), (status = 408, body = Complaint),
+        (status = 413, body = Complaint), (status = 415, body = Complaint),
+        (status = 422, body = Complaint, description = "the `Idempotency-Key` was used for another request"),
+        (status = 503, body = Complaint),
+    )
+)]
+async fn readings(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let told = door.take(&door.own, request).await;
+    told.map_or_else(IntoResponse::into_response, |told| (StatusCode::OK, Json(told)).into_response())
+}
+
+/// Takes one place with its speed, or an array of them, in the words of an older interface.
+///
+/// `speed` is in the unit of `[ingest] speed-unit`, which the answer names. `on-error` and `Idempotency-Key` are as in
+/// `POST /api/v1/readings`.
+#[utoipa::path(
+    post, path = "/tracking/data/", tag = "aliases", request_body = OneOrMany<NewPlace>,
+    params(
+        ("on-error" = Option<OnError>, Query, description = "what becomes of good items beside bad ones; `refuse` when left out"),
+        ("Idempotency-Key" = Option<String>, Header, pattern = r#"^("[!-~]{1,253}"|[!#-~][!-~]{0,253})$"#,
+            description = "up to 255 visible ASCII characters, as a UUID: the same request is stored once"),
+    ),
+    responses(
+        (status = 202, body = Told), (status = 400, body = ReadingsRefused), (status = 408, body = Complaint),
+        (status = 413, body = Complaint), (status = 415, body = Complaint),
+        (status = 422, body = Complaint, description = "the `Idempotency-Key` was used for another request"),
+        (status = 503, body = Complaint),
+    )
+)]
+async fn tracking_data(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let told = door.take(&door.tracking, request).await.map(|told| Told {
+        message: Some("Data received"),
+        speed_unit: Some(door.intake.speed_unit.name()),
+        ..told
+    });
+    told.map_or_else(IntoResponse::into_response, |told| (StatusCode::ACCEPTED, Json(told)).into_response())
 }
 
 struct Door {
@@ -116,7 +153,7 @@ struct Door {
 }
 
 /// What becomes of good items beside bad ones.
-#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 enum OnError {
     #[default]
@@ -132,20 +169,98 @@ struct Asked {
 }
 
 /// What is answered when readings were stored.
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
+#[schema(as = ReadingsTaken)]
 struct Told {
+    /// Only of the alias.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'static str>,
     /// Items that are stored, now or from before.
     accepted: usize,
     /// The same request was answered before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     repeated: bool,
+    /// That speeds were taken in; only of the alias.
     #[serde(skip_serializing_if = "Option::is_none")]
     speed_unit: Option<&'static str>,
     /// Items that are not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
     refused: Vec<Bad>,
+}
+
+// What follows is only described. What is read is in `ingest::readings`, which reads borrowed text and explains itself.
+
+/// An item, or some of them: 1000 at most.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)]
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+/// A reading of a sensor.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct NewReading {
+    /// The gateway or device.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "truck-7")]
+    device: String,
+    /// 1 to 64 bytes of text without control characters.
+    #[schema(min_length = 1, max_length = 64, example = "front-wheel")]
+    sensor: String,
+    /// What is measured, as `speed`.
+    #[schema(example = "speed")]
+    quantity: String,
+    /// Of value and uncertainty, as `km/h`; the quantity's own (m/s of a speed) when left out.
+    #[schema(example = "km/h")]
+    unit: Option<String>,
+    /// In that unit.
+    #[schema(example = 36.5)]
+    value: f64,
+    /// One standard uncertainty in that unit.
+    #[schema(minimum = 0, example = 0.2)]
+    uncertainty: Option<f64>,
+    /// How far it can be trusted: `good` when left out, `estimated`, `degraded` or `stopped`.
+    quality: Option<String>,
+    /// RFC 3339 with a zone, at most a day ahead of the hub's clock; the time of arrival when left out.
+    #[schema(format = DateTime)]
+    at: Option<String>,
+}
+
+/// Where a device is and how fast. Other fields are passed over.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+struct NewPlace {
+    /// Any name.
+    #[schema(min_length = 1, example = "34 ABC 7")]
+    device_id: String,
+    /// Latitude and longitude, degrees.
+    #[schema(example = "41.0082,28.9784")]
+    location: String,
+    /// In the unit of `[ingest] speed-unit`.
+    #[schema(minimum = 0, example = 36.5)]
+    speed: f64,
+    /// RFC 3339 with a zone; the time of arrival when left out.
+    #[schema(format = DateTime)]
+    timestamp: Option<String>,
+}
+
+/// A document of which nothing was stored.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+struct ReadingsRefused {
+    /// What is wrong, and what is allowed.
+    error: String,
+    /// Where the JSON ends to be any.
+    #[schema(nullable = false)]
+    reason: Option<String>,
+    /// The bad items of an array.
+    #[schema(nullable = false)]
+    items: Option<Vec<Bad>>,
 }
 
 /// Why a request is not taken.

@@ -64,7 +64,8 @@ pub struct Taken {
 }
 
 /// An item that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = BadItem)]
 pub struct Bad {
     /// Its place, from 0.
     pub index: usize,
@@ -182,6 +183,10 @@ impl Shape {
 
     fn item(&self, text: &str, taken: &mut Taken, index: usize) -> Result<(), Wrong> {
         let arrived = taken.received_ns.saturating_add(APART_NS.saturating_mul(index as i64));
+        // The parser would take an array for an item too, by the order of its fields.
+        if text.trim_ascii_start().starts_with('[') {
+            return Err(Wrong::Item("not an object".into()));
+        }
         match self {
             Shape::Own => own(text, arrived).map(|reading| taken.readings.push(reading)),
             Shape::Tracking { speed, sensor } => foreign::tracking(text, *speed, sensor, arrived, &mut taken.readings),

@@ -355,7 +355,9 @@ fn id_is_one(id: &str) -> Result<(), FleetRefused> {
 
 /// Trimmed, of a length, and without what no one can see.
 fn words(field: &str, text: &str, least: usize, most: usize) -> Result<String, FleetRefused> {
-    let (text, length) = (text.trim(), text.trim().chars().count());
+    // As it came it may not be longer either: who looks at lengths before sending should not have to know what is trimmed.
+    let (came, text) = (text.chars().count(), text.trim());
+    let length = if came > most { came } else { text.chars().count() };
     if !(least..=most).contains(&length) {
         return Err(FleetRefused::Wrong(format!("{field}: {length} characters, wanted {least} to {most}")));
     }

@@ -4,6 +4,7 @@
 //! them this fails under CI and says so elsewhere. SPEEDWELL_SCREENSHOTS=DIR keeps pictures to look at.
 
 mod browser;
+mod docs;
 mod everywhere;
 mod fleet;
 mod gateway;

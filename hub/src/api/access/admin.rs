@@ -3,7 +3,7 @@
 use axum::{
     Extension, Json,
     extract::{
-        Path, Query, State,
+        Query, State,
         rejection::{JsonRejection, QueryRejection},
     },
     http::StatusCode,
@@ -12,9 +12,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::super::{Complaint, Context};
+use super::super::{Complaint, Context, Named, Object, within};
 use crate::access::{
-    AccessError, NewKey, Role, Scope, Who,
+    AccessError, BookError, NewKey, Role, Scope, Who,
     book::{AuditPage, Key, MAX_AUDIT_PAGE, User, checked_name},
 };
 
@@ -28,11 +28,13 @@ pub(super) struct Users {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
-    /// 1 to 64 of a-z 0-9 . _ - @
+    /// 1 to 64 of a-z 0-9 . _ - @, the first a letter or a digit; capitals become small.
+    #[schema(min_length = 1)]
     name: String,
     /// What for.
     role: Role,
     /// 12 characters or more.
+    #[schema(min_length = 12, format = Password)]
     password: String,
 }
 
@@ -43,6 +45,7 @@ pub(super) struct UserChange {
     /// Another role.
     role: Option<Role>,
     /// Another password; ends the user's sessions.
+    #[schema(min_length = 12, format = Password)]
     password: Option<String>,
 }
 
@@ -59,8 +62,10 @@ pub(super) struct AskedKey {
     /// What it is for.
     name: String,
     /// What it allows.
+    #[schema(min_items = 1)]
     scopes: Vec<Scope>,
     /// When it ends, RFC 3339 with a zone; never when left out.
+    #[schema(format = DateTime)]
     expires: Option<String>,
 }
 
@@ -80,20 +85,21 @@ pub(super) struct AskedAudit {
     /// The `next` of the page before.
     after: Option<i64>,
     /// At most so many notes, up to 1000; 100 when left out.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
 type Refused = Result<StatusCode, AccessError>;
 
-fn body<T>(body: Result<Json<T>, JsonRejection>, wanted: &str) -> Result<T, AccessError> {
+fn body<T>(body: Result<Json<Object<T>>, JsonRejection>, wanted: &str) -> Result<T, AccessError> {
     // What was sent is not told back: it may have a password in it.
-    body.map(|Json(body)| body).map_err(|_| AccessError::Asked(format!("wanted JSON: {wanted}")))
+    body.map(|Json(Object(body))| body).map_err(|_| AccessError::Asked(format!("wanted JSON: {wanted}")))
 }
 
 /// Everybody who may log in.
 #[utoipa::path(
     get, path = "/api/v1/users", tag = "access",
-    responses((status = 200, body = Users), (status = 401, body = Complaint), (status = 403, body = Complaint), (status = 503, body = Complaint))
+    responses((status = 200, body = Users), (status = 503, body = Complaint))
 )]
 pub(super) async fn users(State(context): State<Context>) -> Result<Json<Users>, AccessError> {
     let users = context.permissions.access.ask(|book| book.users()).await?;
@@ -104,14 +110,14 @@ pub(super) async fn users(State(context): State<Context>) -> Result<Json<Users>,
 #[utoipa::path(
     post, path = "/api/v1/users", tag = "access", request_body = NewUser,
     responses(
-        (status = 201), (status = 400, body = Complaint), (status = 401, body = Complaint), (status = 403, body = Complaint),
+        (status = 201), (status = 400, body = Complaint),
         (status = 409, body = Complaint), (status = 429, body = Complaint), (status = 503, body = Complaint),
     )
 )]
 pub(super) async fn add_user(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    new: Result<Json<NewUser>, JsonRejection>,
+    new: Result<Json<Object<NewUser>>, JsonRejection>,
 ) -> Refused {
     let NewUser { name, role, password } = body(new, r#"{"name":"…","role":"viewer","password":"…"}"#)?;
     let added = context.permissions.access.add_user(who.by(), name, role, password).await;
@@ -124,19 +130,25 @@ pub(super) async fn add_user(
     patch, path = "/api/v1/users/{name}", tag = "access", request_body = UserChange,
     params(("name" = String, Path, description = "the user's")),
     responses(
-        (status = 204), (status = 400, body = Complaint), (status = 401, body = Complaint), (status = 403, body = Complaint),
+        (status = 204), (status = 400, body = Complaint),
         (status = 404, body = Complaint), (status = 409, body = Complaint), (status = 503, body = Complaint),
     )
 )]
 pub(super) async fn change_user(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    Path(name): Path<String>,
-    change: Result<Json<UserChange>, JsonRejection>,
+    Named(name): Named,
+    change: Result<Json<Object<UserChange>>, JsonRejection>,
 ) -> Refused {
     let UserChange { role, password } = body(change, r#"{"role":"viewer"} or {"password":"…"}, or both"#)?;
     let access = &context.permissions.access;
     let name = checked_name(&name)?;
+    if role.is_none() && password.is_none() {
+        // Nothing is to be changed, but of somebody who is not there that is not true either.
+        let users = access.ask(|book| book.users()).await?;
+        users.iter().find(|user| user.name == name).ok_or(BookError::Unknown("user", name))?;
+        return Ok(StatusCode::NO_CONTENT);
+    }
     if let Some(role) = role {
         let (by, name) = (who.by(), name.clone());
         let changed = access.change(move |book| book.set_role(&by, &name, role, true)).await;
@@ -152,14 +164,14 @@ pub(super) async fn change_user(
 #[utoipa::path(
     delete, path = "/api/v1/users/{name}", tag = "access", params(("name" = String, Path, description = "the user's")),
     responses(
-        (status = 204), (status = 400, body = Complaint), (status = 401, body = Complaint), (status = 403, body = Complaint),
+        (status = 204), (status = 400, body = Complaint),
         (status = 404, body = Complaint), (status = 409, body = Complaint), (status = 503, body = Complaint),
     )
 )]
 pub(super) async fn remove_user(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Refused {
     let by = who.by();
     let removed = context.permissions.access.change(move |book| book.remove_user(&by, &name, true)).await;
@@ -170,7 +182,7 @@ pub(super) async fn remove_user(
 /// All keys.
 #[utoipa::path(
     get, path = "/api/v1/keys", tag = "access",
-    responses((status = 200, body = Keys), (status = 401, body = Complaint), (status = 403, body = Complaint), (status = 503, body = Complaint))
+    responses((status = 200, body = Keys), (status = 503, body = Complaint))
 )]
 pub(super) async fn keys(State(context): State<Context>) -> Result<Json<Keys>, AccessError> {
     let keys = context.permissions.access.ask(|book| book.keys()).await?;
@@ -181,14 +193,14 @@ pub(super) async fn keys(State(context): State<Context>) -> Result<Json<Keys>, A
 #[utoipa::path(
     post, path = "/api/v1/keys", tag = "access", request_body = AskedKey,
     responses(
-        (status = 201, body = MadeKey), (status = 400, body = Complaint), (status = 401, body = Complaint),
-        (status = 403, body = Complaint), (status = 409, body = Complaint), (status = 503, body = Complaint),
+        (status = 201, body = MadeKey), (status = 400, body = Complaint),
+        (status = 409, body = Complaint), (status = 503, body = Complaint),
     )
 )]
 pub(super) async fn add_key(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    asked: Result<Json<AskedKey>, JsonRejection>,
+    asked: Result<Json<Object<AskedKey>>, JsonRejection>,
 ) -> Result<Response, AccessError> {
     let wanted = r#"{"name":"…","scopes":["read","ingest","admin"],"expires":"2030-01-01T00:00:00Z"}"#;
     let AskedKey { name, scopes, expires } = body(asked, wanted)?;
@@ -205,14 +217,14 @@ pub(super) async fn add_key(
 #[utoipa::path(
     delete, path = "/api/v1/keys/{id}", tag = "access", params(("id" = String, Path, description = "the key's id or its name")),
     responses(
-        (status = 204), (status = 401, body = Complaint), (status = 403, body = Complaint), (status = 404, body = Complaint),
+        (status = 204), (status = 400, body = Complaint), (status = 404, body = Complaint),
         (status = 503, body = Complaint),
     )
 )]
 pub(super) async fn revoke_key(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Refused {
     let by = who.by();
     let revoked = context.permissions.access.change(move |book| book.revoke_key(&by, &id)).await;
@@ -223,7 +235,7 @@ pub(super) async fn revoke_key(
 /// Who changed what, the newest first.
 #[utoipa::path(
     get, path = "/api/v1/audit", tag = "access", params(AskedAudit),
-    responses((status = 200, body = AuditPage), (status = 400, body = Complaint), (status = 401, body = Complaint), (status = 403, body = Complaint), (status = 503, body = Complaint))
+    responses((status = 200, body = AuditPage), (status = 400, body = Complaint), (status = 503, body = Complaint))
 )]
 pub(super) async fn audit(
     State(context): State<Context>,
@@ -231,7 +243,7 @@ pub(super) async fn audit(
 ) -> Result<Json<AuditPage>, AccessError> {
     let bad = |e: QueryRejection| AccessError::Asked(e.body_text());
     let Query(AskedAudit { after, limit }) = asked.map_err(bad)?;
-    let limit = limit.unwrap_or(100).min(MAX_AUDIT_PAGE);
+    let limit = within("limit", limit, 100, MAX_AUDIT_PAGE).map_err(|e| AccessError::Asked(e.to_string()))?;
     let page = context.permissions.access.ask(move |book| book.audit(after, limit)).await;
     Ok(Json(page?))
 }

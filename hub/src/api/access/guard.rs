@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The cookie of a page that is logged in.
-pub(super) const COOKIE: &str = "speedwell";
+pub(in crate::api) const COOKIE: &str = "speedwell";
 /// How a browser keeps what a preflight allowed.
 const PREFLIGHT_FOR_S: &str = "600";
 
@@ -228,7 +228,10 @@ fn preflight(request: &Request) -> Option<Response> {
     asked.then(|| {
         let headers = [
             (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, PATCH, DELETE"),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, idempotency-key, last-event-id"),
+            (
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                "authorization, content-type, idempotency-key, if-match, last-event-id",
+            ),
             (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_FOR_S),
         ];
         (StatusCode::NO_CONTENT, headers).into_response()

@@ -11,7 +11,7 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-pub(super) use guard::{Gate, guard};
+pub(super) use guard::{COOKIE, Gate, guard};
 pub use guard::{Peer, Permissions};
 
 use super::{Complaint, Context};
@@ -47,7 +47,8 @@ impl IntoResponse for AccessError {
                 error => {
                     tracing::error!(%error, "users and keys cannot be read or changed");
                     let error = "users and keys cannot be read or changed now; the hub's log says why".into();
-                    return (S::SERVICE_UNAVAILABLE, Json(Complaint { error })).into_response();
+                    let again = [(header::RETRY_AFTER, "10")];
+                    return (S::SERVICE_UNAVAILABLE, again, Json(Complaint { error })).into_response();
                 }
             },
         };

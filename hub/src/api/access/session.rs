@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    super::{ApiError, Complaint, Context},
+    super::{ApiError, Complaint, Context, Object},
     guard::{COOKIE, Way},
 };
 use crate::access::{AccessError, Role, Scope, Via, Who, now_s};
@@ -82,6 +82,7 @@ pub(super) struct NewPassword {
     /// The one until now.
     password: String,
     /// 12 characters or more.
+    #[schema(min_length = 12, format = Password)]
     new_password: String,
 }
 
@@ -96,13 +97,13 @@ pub(super) struct NewPassword {
 pub(super) async fn login(
     State(context): State<Context>,
     Extension(way): Extension<Way>,
-    credentials: Result<Json<Credentials>, JsonRejection>,
+    credentials: Result<Json<Object<Credentials>>, JsonRejection>,
 ) -> Result<Response, AccessError> {
     // What was sent is not told back: it has a password in it.
     let wanted =
         || AccessError::Asked("wanted JSON: {\"name\":\"…\",\"password\":\"…\"} or {\"key\":\"swk_…\"}".into());
     let access = &context.permissions.access;
-    let (told, lasts_s) = match credentials.map_err(|_| wanted())?.0 {
+    let (told, lasts_s) = match credentials.map_err(|_| wanted())?.0.0 {
         Credentials::Person { name, password } => {
             let login = access.login(&name, password, way.from).await?;
             let person = Person { name: login.user, role: login.role };
@@ -140,7 +141,7 @@ pub(super) async fn logout(
 
 /// Who asks.
 #[utoipa::path(
-    get, path = "/api/v1/me", tag = "access", responses((status = 200, body = Me), (status = 401, body = Complaint))
+    get, path = "/api/v1/me", tag = "access", responses((status = 200, body = Me), (status = 503, body = Complaint))
 )]
 pub(super) async fn me(who: Result<Extension<Who>, ExtensionRejection>) -> Result<Json<Me>, ApiError> {
     let Extension(who) = who.map_err(|_| ApiError::Stopping)?;
@@ -161,10 +162,10 @@ pub(super) async fn me(who: Result<Extension<Who>, ExtensionRejection>) -> Resul
 pub(super) async fn change_password(
     State(context): State<Context>,
     Extension(who): Extension<Who>,
-    new: Result<Json<NewPassword>, JsonRejection>,
+    new: Result<Json<Object<NewPassword>>, JsonRejection>,
 ) -> Result<StatusCode, AccessError> {
     let wanted = || AccessError::Asked("wanted JSON: {\"password\":\"…\",\"new_password\":\"…\"}".into());
-    let Json(NewPassword { password, new_password }) = new.map_err(|_| wanted())?;
+    let Json(Object(NewPassword { password, new_password })) = new.map_err(|_| wanted())?;
     let changed = context.permissions.access.change_password(&who, password, new_password).await;
     changed?;
     Ok(StatusCode::NO_CONTENT)

@@ -91,7 +91,7 @@ enum Cut {
 #[utoipa::path(
     get, path = "/api/v1/export", tag = "query",
     params(
-        ("format" = String, Query, description = "csv, jsonl, geojson or gpx"),
+        ("format" = String, Query, pattern = "^(csv|jsonl|geojson|gpx)$", description = "csv, jsonl, geojson or gpx"),
         ("gateway" = String, Query, description = "its id"),
         ("sensor" = Option<Vec<String>>, Query, description = "of these sensors; of all when left out"),
         ("quantity" = Option<Vec<String>>, Query, description = "these quantities; all when left out. Not of geojson and gpx"),
@@ -99,7 +99,8 @@ enum Cut {
         ("to" = Option<String>, Query, description = "RFC 3339 with a zone; now when left out"),
     ),
     responses(
-        (status = 200, description = "the file, streamed; one that is cut was not whole"),
+        (status = 200, description = "the file, streamed; one that is cut was not whole",
+            content((String = "text/csv"), (String = "application/jsonl"), (Object = "application/geo+json"), (String = "application/gpx+xml"))),
         (status = 400, body = Complaint), (status = 503, body = Complaint)
     )
 )]

@@ -9,7 +9,7 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -28,7 +28,7 @@ use super::{
     asked::{plus, wrong},
 };
 use crate::{
-    api::{ApiError, Complaint, Context},
+    api::{ApiError, Complaint, Context, Named},
     config::SpeedUnit,
     ingest::{names, readings::in_unit},
     store::{MAX_PLACES, Place, PlacesQuery},
@@ -52,6 +52,7 @@ struct Places {
 
 /// Where a device said that it was.
 #[derive(Serialize, ToSchema)]
+#[schema(as = DevicePlace)]
 struct Told {
     /// As it was given.
     device_id: String,
@@ -71,7 +72,7 @@ struct Told {
         ("start_date" = Option<String>, Query, description = "2026-05-04, 2026-05-04T10:00:00, with or without a zone; UTC without"),
         ("end_date" = Option<String>, Query, description = "as `start_date`; a day is part of the range to its end"),
         ("device_id" = Option<String>, Query, description = "of this device; of all when left out"),
-        ("page" = Option<usize>, Query, description = "from 1 on"),
+        ("page" = Option<usize>, Query, minimum = 1, maximum = 2000, description = "from 1 on"),
     ),
     responses((status = 200, body = Places), (status = 400, body = Complaint), (status = 503, body = Complaint))
 )]
@@ -104,10 +105,7 @@ pub(in super::super) async fn list(State(context): State<Context>, asked: Asked)
         (status = 503, body = Complaint)
     )
 )]
-pub(in super::super) async fn latest(
-    State(context): State<Context>,
-    Path(name): Path<String>,
-) -> Result<Response, ApiError> {
+pub(in super::super) async fn latest(State(context): State<Context>, Named(name): Named) -> Result<Response, ApiError> {
     let (id, unit) = (device(&name)?, context.speed_unit);
     let query = PlacesQuery { device: Some(id), from_ns: i64::MIN, to_ns: i64::MAX, skip: 0, limit: 1 };
     let asked = context.clone();

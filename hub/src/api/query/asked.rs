@@ -11,7 +11,7 @@ use super::{super::ApiError, Range};
 use crate::ingest::utc_ns;
 
 /// All quantities there are, for the words of a complaint.
-const QUANTITIES: [Quantity; 15] = [
+pub(in super::super) const QUANTITIES: [Quantity; 15] = [
     Quantity::Speed,
     Quantity::RotationalSpeed,
     Quantity::Distance,

@@ -72,7 +72,7 @@ struct Channel {
         ("sensor" = Option<String>, Query, description = "of sensors of this name"),
         ("quantity" = Option<String>, Query, description = "of this quantity, as `speed`"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
-        ("limit" = Option<usize>, Query, description = "at most this many, 1 to 1000"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "at most this many, 1 to 1000"),
     ),
     responses((status = 200, body = LatestPage), (status = 400, body = Complaint), (status = 503, body = Complaint))
 )]
@@ -98,7 +98,7 @@ pub(in super::super) async fn latest(State(context): State<Context>, asked: Aske
         ("sensor" = Option<String>, Query, description = "of sensors of this name"),
         ("quantity" = Option<String>, Query, description = "of this quantity, as `speed`"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
-        ("limit" = Option<usize>, Query, description = "at most this many, 1 to 1000"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "at most this many, 1 to 1000"),
     ),
     responses((status = 200, body = ChannelsPage), (status = 400, body = Complaint), (status = 503, body = Complaint))
 )]

@@ -47,6 +47,7 @@ struct History {
 
 /// A sample, or a hole.
 #[derive(Serialize, ToSchema)]
+#[schema(as = HistoryPoint)]
 struct Told {
     t: Utc,
     /// Null in a hole.
@@ -86,9 +87,9 @@ struct Method {
         ("quantity" = String, Query, description = "what is measured, as `speed`"),
         ("from" = Option<String>, Query, description = "RFC 3339 with a zone, up to ns; from the first on when left out"),
         ("to" = Option<String>, Query, description = "RFC 3339 with a zone, up to ns; now when left out"),
-        ("limit" = Option<usize>, Query, description = "at most this many samples, 1 to 100000"),
-        ("skip" = Option<usize>, Query, description = "so many of the instant `from` were given before"),
-        ("max-points" = Option<usize>, Query, description = "4 to 20000: few points, for drawing; not with `limit`"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 100000, description = "at most this many samples, 1 to 100000"),
+        ("skip" = Option<usize>, Query, minimum = 0, maximum = 100000, description = "so many of the instant `from` were given before"),
+        ("max-points" = Option<usize>, Query, minimum = 4, maximum = 20000, description = "4 to 20000: few points, for drawing; not with `limit`"),
     ),
     responses((status = 200, body = History), (status = 400, body = Complaint), (status = 503, body = Complaint))
 )]

@@ -29,7 +29,7 @@ pub(super) mod history;
 pub(super) mod rollup;
 pub(super) mod told;
 
-pub(super) use asked::Asked;
+pub(super) use asked::{Asked, QUANTITIES};
 
 /// A time of UTC as RFC 3339, to the ns as far as it is told.
 #[derive(Clone, Copy, Debug, ToSchema)]

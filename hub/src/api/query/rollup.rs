@@ -36,6 +36,7 @@ struct Rollup {
 
 /// A bucket.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Bucket)]
 struct Told {
     /// Where it begins.
     t: Utc,
@@ -65,10 +66,10 @@ struct Told {
         ("gateway" = String, Query, description = "its id"),
         ("sensor" = String, Query, description = "its name"),
         ("quantity" = String, Query, description = "what is measured, as `speed`"),
-        ("bucket" = String, Query, description = "how long, as 10s, 1m, 15m, 1h, 1d: whole minutes up to 7d, whole hours up to 366d, others up to 3600s"),
+        ("bucket" = Option<String>, Query, pattern = "^[0-9]{1,10}[smhd]$", description = "how long, as 10s, 1m, 15m, 1h, 1d; 1m when left out: whole minutes up to 7d, whole hours up to 366d, others up to 3600s"),
         ("from" = Option<String>, Query, description = "RFC 3339 with a zone; from the first on when left out"),
         ("to" = Option<String>, Query, description = "RFC 3339 with a zone; now when left out"),
-        ("limit" = Option<usize>, Query, description = "at most this many buckets, 1 to 100000; 10000 when left out"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 100000, description = "at most this many buckets, 1 to 100000; 10000 when left out"),
     ),
     responses((status = 200, body = Rollup), (status = 400, body = Complaint), (status = 503, body = Complaint))
 )]

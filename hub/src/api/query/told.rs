@@ -70,10 +70,10 @@ struct Gap {
         ("gateway" = String, Query, description = "its id"),
         ("sensor" = Option<String>, Query, description = "with `quantity`: silences of this channel too"),
         ("quantity" = Option<String>, Query, description = "with `sensor`"),
-        ("periods" = Option<f64>, Query, description = "how many usual intervals are a silence, 1.5 to 1000; 3 when left out"),
+        ("periods" = Option<f64>, Query, minimum = 1.5, maximum = 1000, description = "how many usual intervals are a silence, 1.5 to 1000; 3 when left out"),
         ("from" = Option<String>, Query, description = "RFC 3339 with a zone; from the first on when left out"),
         ("to" = Option<String>, Query, description = "RFC 3339 with a zone; now when left out"),
-        ("limit" = Option<usize>, Query, description = "at most this many, 1 to 10000; 1000 when left out"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 10000, description = "at most this many, 1 to 10000; 1000 when left out"),
     ),
     responses((status = 200, body = Gaps), (status = 400, body = Complaint), (status = 503, body = Complaint))
 )]
@@ -198,7 +198,7 @@ struct Event {
         ("gateway" = String, Query, description = "its id"),
         ("from" = Option<String>, Query, description = "RFC 3339 with a zone; from the first on when left out"),
         ("to" = Option<String>, Query, description = "RFC 3339 with a zone; now when left out"),
-        ("limit" = Option<usize>, Query, description = "at most this many, 1 to 10000; 1000 when left out"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 10000, description = "at most this many, 1 to 10000; 1000 when left out"),
     ),
     responses((status = 200, body = Events), (status = 400, body = Complaint), (status = 503, body = Complaint))
 )]
