@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Documents {
+pub struct Documents {
     max: usize,
     bytes: Vec<u8>,
     /// Where the document that is under way begins.
@@ -28,7 +28,7 @@ pub(super) struct Documents {
 
 /// What was found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub enum Found<'a> {
     /// An object or an array, whole as far as brackets tell.
     Document(&'a [u8]),
     /// Something that is none.
@@ -91,19 +91,20 @@ enum Step {
 }
 
 impl Documents {
-    pub(super) fn new(max: usize) -> Self {
+    /// None so far; of those to come none may be longer.
+    pub fn new(max: usize) -> Self {
         Self { max, bytes: Vec::new(), start: 0, seen: 0, state: State::Between }
     }
 
     /// More of the stream.
-    pub(super) fn push(&mut self, more: &[u8]) {
+    pub fn push(&mut self, more: &[u8]) {
         self.bytes.drain(..self.start);
         (self.seen, self.start) = (self.seen - self.start, 0);
         self.bytes.extend_from_slice(more);
     }
 
     /// The next that is there.
-    pub(super) fn next(&mut self) -> Option<Found<'_>> {
+    pub fn next(&mut self) -> Option<Found<'_>> {
         while let Some(&byte) = self.bytes.get(self.seen) {
             let line_start = self.seen > self.start && self.bytes.get(self.seen - 1) == Some(&b'\n');
             match &mut self.state {
@@ -151,7 +152,7 @@ impl Documents {
     }
 
     /// What is left when the stream has ended.
-    pub(super) fn end(&self) -> Option<Found<'static>> {
+    pub fn end(&self) -> Option<Found<'static>> {
         matches!(self.state, State::In(_)).then_some(Found::Broken)
     }
 
