@@ -177,9 +177,7 @@ async fn what_was_accepted_outlives_a_hub_that_is_killed_over_http_and_over_tcp(
     let (http, tcp) = (at(free_port()), at(free_port()));
     let mut all = Vec::new();
     for round in 0..3 {
-        let t = Instant::now();
         let hub = Killed::start(directory.path(), http, tcp).await;
-        eprintln!("start {:?} {}", t.elapsed(), all.iter().map(|s: &Sent| s.accepted.len()).sum::<usize>());
         let senders: Vec<_> = (0..4)
             .map(|n| match n % 2 {
                 0 => tokio::spawn(send_over_http(http, format!("h{round}-{n}"))),
@@ -200,9 +198,7 @@ async fn what_was_accepted_outlives_a_hub_that_is_killed_over_http_and_over_tcp(
         assert_eq!(status, 202, "{told}");
     }
     hub.kill();
-    let t = Instant::now();
     let rows = rows(directory.path());
-    eprintln!("rows {:?} {}", t.elapsed(), rows.len());
     let again = all.iter().filter_map(|sent| sent.open.as_ref().map(|(device, _)| device));
     let accepted: Vec<&String> = all.iter().flat_map(|sent| &sent.accepted).chain(again).collect();
     assert!(accepted.len() > 100, "{} were accepted: too few to say anything", accepted.len());

@@ -329,11 +329,14 @@ fn latest_of(reading: &Reading) -> Latest {
 
 /// Adds the newest readings to the newest samples; of one channel in both, the later in UTC stays.
 fn merge_latest(mut all: Vec<Latest>, readings: Vec<Latest>) -> Vec<Latest> {
+    let channel = |l: &Latest| (l.gateway.clone(), l.newest.sensor.clone(), l.newest.quantity);
+    // A search for each would have a hub that knows ten thousand devices take a minute to start.
+    let places: BTreeMap<_, usize> = all.iter().enumerate().map(|(at, latest)| (channel(latest), at)).collect();
     for reading in readings {
-        let channel = |l: &Latest| (l.gateway.clone(), l.newest.sensor.clone(), l.newest.quantity);
-        match all.iter_mut().find(|old| channel(old) == channel(&reading)) {
+        match places.get(&channel(&reading)).and_then(|&at| all.get_mut(at)) {
             Some(old) if old.utc_ns <= reading.utc_ns => *old = reading,
             Some(_) => {}
+            // A channel has one newest reading, so none of those that follow is of this one.
             None => all.push(reading),
         }
     }
