@@ -35,7 +35,7 @@ const DOORS: &[Door] = &[
     Door { tree: "src", foreign: "socketcan", only: &["src/board/can/real.rs"] },
     Door { tree: "src", foreign: "tokio_serial", only: &["src/board/serial.rs"] },
     Door { tree: "src", foreign: "linux_embedded_hal", only: &["src/board/polled.rs", "src/board/i2c_spi.rs"] },
-    Door { tree: "hub/src", foreign: "rumqttc", only: &["hub/src/ingest/mqtt.rs"] },
+    Door { tree: "hub/src", foreign: "rumqttc", only: &["hub/src/ingest/mqtt/", "hub/src/simulate/line.rs"] },
     Door { tree: "hub/src", foreign: "rumqttd", only: &["hub/src/broker.rs"] },
     Door { tree: "hub/src", foreign: "rusqlite", only: &["hub/src/store/sqlite/", "hub/src/access/book/"] },
     Door { tree: "hub/src", foreign: "tokio_postgres", only: &["hub/src/store/postgres/"] },

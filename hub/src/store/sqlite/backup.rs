@@ -449,11 +449,13 @@ mod tests {
         }
         note(&path, "two");
         all[1].newest = 2;
+        fs::rename(&other, directory.path().join("gone")).unwrap();
         assert!(matches!(restore(&all, &target, true, "now"), Err(BackupError::Newer { .. })));
         assert_eq!(notes(&path), ["one", "two"], "the other could not be used, so neither was");
         all[1].newest = 3;
         assert_eq!(restore(&all, &target, true, "now").unwrap().len(), 2);
         assert_eq!(notes(&path), ["one"]);
+        assert_eq!(restore(&all, &target, true, "again").unwrap().len(), 1, "what there is already stays as it is");
         fs::remove_file(target.file(".access")).unwrap();
         assert_eq!(restore(&all, &target, true, "later").unwrap().len(), 1, "what need not be there is left as it is");
     }

@@ -1,62 +1,67 @@
-//! The door to the broker. The only file of the service that knows `rumqttc`.
+//! The door to the broker. The only room of the service that knows `rumqttc`, of which it takes the packets.
 //!
 //! In      acknowledgements, confirmations to publish.
 //! Out     [`Event`]s in the order they came.
 //! Keeps   a session at the broker under a fixed client id, so that the broker keeps batches while the hub is away.
 //!
-//! A fresh client and event loop a connection: nothing of one can be taken for another's. The event loop is polled by a
-//! task of its own, since giving up a poll half way may lose a packet; it stops reading when nobody takes its events.
+//! Each connection is new, and its `line` a task of its own: nothing of one can be taken for another's.
+
+mod line;
 
 use std::{
     error::Error,
-    fs, io,
+    fs, io, iter,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, MqttOptions, Packet, Publish, QoS, StateError,
-    SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
-};
+use rumqttc::{Connect, ConnectReturnCode, Publish, QoS, SubscribeFilter, mqttbytes::Error as Malformed};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, RootCertStore, crypto::ring};
 
+use self::line::{Ended, Request, carry};
 use crate::config::{self, ConfigError};
 
 /// Largest packet taken: a frame is at most 1 MiB, and its JSON twin some times that.
 pub const MAX_PACKET: usize = 8 * 1024 * 1024;
-/// Confirmations are small.
-const MAX_OUTGOING: usize = 64 * 1024;
 /// A broken connection is noticed within two of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// Connecting, and any one write.
-const NETWORK_TIMEOUT_S: u64 = 5;
-/// A healthy event loop yields at least a ping a keep-alive; one that does not hangs.
-const WATCHDOG: Duration = Duration::from_secs(2 * 20 + NETWORK_TIMEOUT_S);
 /// Messages read ahead of the loop that takes them.
-const READ_AHEAD: usize = 16;
-/// Acknowledgements and confirmations that may wait to be written: all that may be outstanding, twice.
+const READ_AHEAD: usize = 64;
+/// Acknowledgements and confirmations that may wait for the line: twice all that may be outstanding. The line reads only
+/// when none waits, so there are never more.
 const REQUESTS: usize = 4096;
-/// Unacknowledged confirmations. Packet ids are reused after as many, so few would collide.
-const INFLIGHT: u16 = 4096;
 /// How long a goodbye may take.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How to reach the broker.
 pub struct Broker {
-    options: MqttOptions,
-    filters: Vec<SubscribeFilter>,
+    route: Route,
     /// The session holds a packet larger than [`MAX_PACKET`], which it would deliver for ever.
     poisoned: bool,
 }
 
+/// Where to, as whom, and what for.
+#[derive(Clone)]
+struct Route {
+    host: String,
+    port: u16,
+    tls: Option<Arc<ClientConfig>>,
+    greeting: Connect,
+    filters: Vec<SubscribeFilter>,
+}
+
 /// One connection.
 pub struct Connection {
-    client: AsyncClient,
+    requests: mpsc::Sender<Request>,
     events: mpsc::Receiver<Event>,
-    pump: JoinHandle<()>,
+    line: JoinHandle<()>,
 }
 
 /// What happens on a connection.
@@ -110,37 +115,25 @@ impl Broker {
     }
 
     fn subscribing(config: &config::Broker, filters: Vec<SubscribeFilter>) -> Result<Self, BrokerError> {
-        let mut options = MqttOptions::new(&config.client_id, &config.url.host, config.url.port);
-        options
-            .set_clean_session(false)
-            .set_manual_acks(true)
-            .set_keep_alive(KEEP_ALIVE)
-            .set_inflight(INFLIGHT)
-            .set_max_packet_size(MAX_PACKET, MAX_OUTGOING);
+        let mut greeting = Connect::new(&config.client_id);
+        greeting.keep_alive = KEEP_ALIVE.as_secs() as u16;
         if let Some(user) = &config.user {
-            options.set_credentials(user, config.password()?.unwrap_or_default());
+            greeting.set_login(user, config.password()?.unwrap_or_default());
         }
-        if config.url.tls {
-            let tls = tls(config.ca_file.as_deref())?;
-            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(tls))));
-        }
-        Ok(Self { options, filters, poisoned: false })
+        let tls = if config.url.tls { Some(Arc::new(tls(config.ca_file.as_deref())?)) } else { None };
+        let route = Route { host: config.url.host.clone(), port: config.url.port, tls, greeting, filters };
+        Ok(Self { route, poisoned: false })
     }
 
     /// Begins a connection; whether it comes about is told by its events.
     pub fn connect(&mut self) -> Connection {
-        let mut options = self.options.clone();
         // A clean session makes the broker throw the poison away. Nothing is lost: gateways send again what is not
         // confirmed. It lasts until this connection ends, and the next one keeps its session again.
-        options.set_clean_session(std::mem::take(&mut self.poisoned));
-        let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);
-        let mut network = event_loop.network_options();
-        network.set_connection_timeout(NETWORK_TIMEOUT_S);
-        network.set_tcp_nodelay(true);
-        event_loop.set_network_options(network);
-        let (tx, events) = mpsc::channel(READ_AHEAD);
-        let pump = tokio::spawn(pump(event_loop, client.clone(), self.filters.clone(), tx));
-        Connection { client, events, pump }
+        let clean = std::mem::take(&mut self.poisoned);
+        let (told, events) = mpsc::channel(READ_AHEAD);
+        let (requests, asked) = mpsc::channel(REQUESTS);
+        let line = tokio::spawn(carry(self.route.clone(), clean, told, asked));
+        Connection { requests, events, line }
     }
 
     /// To be told why a connection was lost.
@@ -174,51 +167,16 @@ fn filters(prefix: &str) -> Vec<SubscribeFilter> {
     ]
 }
 
-async fn pump(mut event_loop: EventLoop, client: AsyncClient, filters: Vec<SubscribeFilter>, to: mpsc::Sender<Event>) {
-    loop {
-        let event = match timeout(WATCHDOG, event_loop.poll()).await {
-            Ok(Ok(rumqttc::Event::Incoming(packet))) => incoming(packet, &client, &filters),
-            Ok(Ok(rumqttc::Event::Outgoing(_))) => None,
-            Ok(Err(error)) => Some(Event::Lost(reason(error))),
-            Err(_) => Some(Event::Lost(format!("nothing came for {WATCHDOG:?}, not even an answer to a ping"))),
-        };
-        let Some(event) = event else { continue };
-        let last = matches!(event, Event::Lost(_));
-        if to.send(event).await.is_err() || last {
-            return;
+fn reason(ended: &Ended) -> String {
+    match ended {
+        Ended::Malformed(Malformed::PayloadSizeLimitExceeded(size)) => {
+            format!("{POISON}: {size} bytes, allowed are {MAX_PACKET}")
         }
-    }
-}
-
-fn incoming(packet: Packet, client: &AsyncClient, filters: &[SubscribeFilter]) -> Option<Event> {
-    match packet {
-        // Subscribing again is harmless where the session was kept, and gives the retained messages again.
-        Packet::ConnAck(_) => {
-            client.try_subscribe_many(filters.iter().cloned()).err().map(|error| Event::Lost(error.to_string()))
+        Ended::Refused(ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized) => {
+            "the broker refuses the user or the password; see user and password-file in [broker]".into()
         }
-        // Only from here on nothing is missed that is published.
-        Packet::SubAck(answer) => {
-            for (filter, code) in filters.iter().zip(answer.return_codes) {
-                if code == SubscribeReasonCode::Failure {
-                    tracing::error!(topic = filter.path, "the broker does not let the hub subscribe to this");
-                }
-            }
-            Some(Event::Connected)
-        }
-        Packet::Publish(publish) => Some(Event::Message(Message(publish))),
-        _ => None,
-    }
-}
-
-fn reason(error: ConnectionError) -> String {
-    match error {
-        ConnectionError::MqttState(StateError::Deserialization(
-            rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(size),
-        )) => format!("{POISON}: {size} bytes, allowed are {MAX_PACKET}"),
-        ConnectionError::ConnectionRefused(
-            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
-        ) => "the broker refuses the user or the password; see user and password-file in [broker]".into(),
-        other => chain(&other).find_map(|e| e.downcast_ref()).map_or_else(|| other.to_string(), certificate),
+        Ended::Io(error) => chain(error).find_map(|e| e.downcast_ref()).map_or_else(|| error.to_string(), certificate),
+        other => other.to_string(),
     }
 }
 
@@ -242,7 +200,7 @@ fn certificate(error: &rustls::Error) -> String {
 
 /// An error and its causes. An `io::Error` hides what it wraps from `source`, so it is asked directly.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&e| match e.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+    iter::successors(Some(error), |&e| match e.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner as &(dyn Error + 'static)),
         None => e.source(),
     })
@@ -256,22 +214,27 @@ impl Connection {
 
     /// Queues an acknowledgement.
     pub fn acknowledge(&self, ack: Ack) -> Result<(), String> {
-        let mut publish = Publish::new("", QoS::AtLeastOnce, Vec::new());
-        publish.pkid = ack.pkid;
-        self.client.try_ack(&publish).map_err(|_| "too much waits to be written".to_owned())
+        self.ask(Request::Acknowledge(ack))
     }
 
     /// Queues a retained message.
     pub fn publish_retained(&self, topic: String, payload: Vec<u8>) -> Result<(), String> {
-        let full = |_| "too much waits to be written".to_owned();
-        self.client.try_publish(topic, QoS::AtLeastOnce, true, payload).map_err(full)
+        self.ask(Request::Publish { topic, payload })
+    }
+
+    fn ask(&self, request: Request) -> Result<(), String> {
+        match self.requests.try_send(request) {
+            Err(TrySendError::Full(_)) => Err("too much waits to be written".into()),
+            // When the line has ended, why is the last of its events.
+            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+        }
     }
 
     /// Writes what is queued, says goodbye.
     pub async fn close(mut self) {
         // A failure means that the connection is gone already.
-        let _ = self.client.try_disconnect();
-        // The goodbye is the last in the queue; after it the broker closes, and the pump ends.
+        let _ = self.requests.try_send(Request::Goodbye);
+        // The goodbye is the last in the queue; after it the broker closes, and the line ends.
         let over = async { while self.events.recv().await.is_some() {} };
         let _ = timeout(CLOSE_WITHIN, over).await;
     }
@@ -279,7 +242,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.pump.abort();
+        self.line.abort();
     }
 }
 
