@@ -39,7 +39,7 @@ fn stream<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<Option<Vec<u8>>> {
     let (mut documents, mut all) = (Documents::new(LONGEST), Vec::new());
     for part in parts {
         documents.push(part);
-        while let Some(found) = documents.next() {
+        while let Some(found) = documents.take() {
             match found {
                 Found::Document(document) => {
                     assert!(document.len() <= LONGEST, "{} bytes", document.len());

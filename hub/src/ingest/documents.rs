@@ -104,7 +104,7 @@ impl Documents {
     }
 
     /// The next that is there.
-    pub fn next(&mut self) -> Option<Found<'_>> {
+    pub fn take(&mut self) -> Option<Found<'_>> {
         while let Some(&byte) = self.bytes.get(self.seen) {
             let line_start = self.seen > self.start && self.bytes.get(self.seen - 1) == Some(&b'\n');
             match &mut self.state {
@@ -241,7 +241,7 @@ mod tests {
         let (mut documents, mut all) = (Documents::new(100), Vec::new());
         for part in parts {
             documents.push(part);
-            while let Some(found) = documents.next() {
+            while let Some(found) = documents.take() {
                 all.push(match found {
                     Found::Document(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
                     Found::Broken => None,
@@ -327,7 +327,7 @@ mod tests {
             for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
                 let mut documents = Documents::new(1 << 20);
                 documents.push(text.as_bytes());
-                prop_assert_eq!(documents.next(), Some(Found::Document(text.as_bytes())));
+                prop_assert_eq!(documents.take(), Some(Found::Document(text.as_bytes())));
             }
         }
 
@@ -335,7 +335,7 @@ mod tests {
         fn no_bytes_make_it_panic_or_run_on(bytes: Vec<u8>) {
             let mut documents = Documents::new(64);
             documents.push(&bytes);
-            let found = std::iter::from_fn(|| documents.next().map(drop)).take(bytes.len() + 1).count();
+            let found = std::iter::from_fn(|| documents.take().map(drop)).take(bytes.len() + 1).count();
             prop_assert!(found <= bytes.len());
         }
     }

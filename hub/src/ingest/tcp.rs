@@ -189,7 +189,7 @@ async fn read(
             return Err(invalid("the connection ended within a message"));
         }
         documents.push(part.get(..n).unwrap_or_default());
-        while let Some(found) = documents.next() {
+        while let Some(found) = documents.take() {
             let answer = match found {
                 Found::Document(document) => {
                     // Nothing is known of it before that, and nothing is looked at but whether it is a key.
