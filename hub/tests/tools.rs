@@ -153,8 +153,9 @@ async fn a_copy_made_while_gateways_drive_has_all_that_was_confirmed_by_then_and
     let (code, told) = home.ask("backup", &["--to", &copies.display().to_string()]);
     assert!(code == Some(0) && told.contains("checked"), "{told}");
     fleet.confirmed(known + 500).await;
-    let copy = fs::read_dir(&copies).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    let [copy] = &copy[..] else { panic!("one file: {copy:?}") };
+    let copy = fs::read_dir(&copies).unwrap().map(|entry| entry.unwrap().path());
+    let copy: Vec<_> = copy.filter(|path| path.extension().is_some_and(|end| end == "sqlite")).collect();
+    let [copy] = &copy[..] else { panic!("one database: {copy:?}") };
     let copy = copy.display().to_string();
     let in_copy: i64 = rusqlite::Connection::open(&copy)
         .unwrap()
