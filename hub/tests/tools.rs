@@ -4,8 +4,11 @@ mod rig;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
-    os::unix::net::UnixDatagram,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixDatagram,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::Arc,
@@ -16,7 +19,7 @@ use rig::*;
 use speedwell_hub::{
     BrokerUrl, Config,
     simulate::{self, Options, Report, Tally, count},
-    store::{Sqlite, Store},
+    store::{Sqlite, Store, sqlite::backup},
 };
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -150,8 +153,9 @@ async fn a_copy_made_while_gateways_drive_has_all_that_was_confirmed_by_then_and
     let (code, told) = home.ask("backup", &["--to", &copies.display().to_string()]);
     assert!(code == Some(0) && told.contains("checked"), "{told}");
     fleet.confirmed(known + 500).await;
-    let copy = fs::read_dir(&copies).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    let [copy] = &copy[..] else { panic!("one file: {copy:?}") };
+    let copy = fs::read_dir(&copies).unwrap().map(|entry| entry.unwrap().path());
+    let copy: Vec<_> = copy.filter(|path| path.extension().is_some_and(|end| end == "sqlite")).collect();
+    let [copy] = &copy[..] else { panic!("one database: {copy:?}") };
     let copy = copy.display().to_string();
     let in_copy: i64 = rusqlite::Connection::open(&copy)
         .unwrap()
@@ -304,5 +308,87 @@ fn what_an_operator_gets_wrong_is_told_with_what_to_do() {
         let (code, told) = home.ask(what, &[to, &missing]);
         let says = "pg_dump --format=custom --file=hub.dump 'postgres://hub@db.example/speedwell'";
         assert!(code == Some(78) && told.contains(says), "{told}");
+    }
+}
+
+/// A command with its words, and what is said into it.
+fn say(home: &Home, words: &str, said: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_speedwell-hub"));
+    command.args(words.split(' ')).arg("--config").arg(home.path("hub.toml"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+}
+
+fn others_may(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o077
+}
+
+#[test]
+fn users_and_keys_are_copied_beside_the_database_and_come_back_only_where_there_are_none() {
+    let home = Home::new(&BrokerUrl::try_from("mqtt://127.0.0.1:1".to_owned()).unwrap(), "");
+    home.ask("migrate", &[]);
+    let password = "a password that is long\n";
+    assert_eq!(say(&home, "user add anna --role admin", password).0, Some(0));
+    assert_eq!(say(&home, "key add trackers --scope ingest", "").0, Some(0));
+    let copy = home.path("copy.sqlite");
+    let (copied, access) = (copy.display().to_string(), home.path("access.sqlite"));
+    let (code, told) = home.ask("backup", &["--to", &copied]);
+    assert!(code == Some(0) && told.contains("copy.sqlite.access: "), "{told}");
+    let beside = home.path("copy.sqlite.access");
+    assert_eq!(others_may(&beside), 0, "nobody else reads who the users are out of the copy");
+    let (again, mut looked) = (home.path("again.access"), 0);
+    let part = home.path("again.access.part");
+    backup::backup(&access, &again, |_| {
+        assert_eq!(others_may(&part), 0, "nor out of the beginning of one");
+        looked += 1;
+    })
+    .unwrap();
+    assert!(looked > 0);
+
+    // Whoever was taken away since does not come back with a copy.
+    assert_eq!(say(&home, "user add bob --role admin", password).0, Some(0));
+    assert_eq!(say(&home, "user remove anna", "").0, Some(0));
+    let (code, told) = home.ask("restore", &["--from", &copied, "--replace"]);
+    let stay = format!("{}: users and keys stay as they are; the copy's are in {}", access.display(), beside.display());
+    assert!(code == Some(0) && told.contains(&stay), "{told}");
+    let (_, users) = say(&home, "user list", "");
+    assert!(users.contains("bob") && !users.contains("anna"), "{users}");
+
+    let aside = fs::read_dir(home.directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let aside: Vec<_> = aside.filter(|path| path.display().to_string().contains(".before-")).collect();
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    fs::remove_file(&aside[0]).unwrap();
+
+    // A machine that has lost everything gets both. A copy that is damaged changes nothing.
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(home.path(&format!("access.sqlite{end}")));
+    }
+    let whole = fs::read(&beside).unwrap();
+    fs::write(&beside, &whole[..whole.len() / 2]).unwrap();
+    let before = fs::metadata(home.database()).unwrap().ino();
+    let (code, told) = home.ask("restore", &["--from", &copied, "--replace"]);
+    assert!(code == Some(65) && told.contains("copy.sqlite.access: damaged"), "{told}");
+    assert!(!access.exists() && fs::metadata(home.database()).unwrap().ino() == before, "{told}");
+    fs::write(&beside, &whole).unwrap();
+    let (code, told) = home.ask("restore", &["--from", &copied, "--replace"]);
+    assert!(code == Some(0) && told.contains("access.sqlite: restored from"), "{told}");
+    assert_eq!(others_may(&access), 0);
+    assert!(say(&home, "user list", "").1.contains("anna"));
+    assert!(say(&home, "key list", "").1.contains("trackers"));
+}
+
+#[test]
+fn what_is_not_read_on_a_terminal_has_no_colours_and_names_a_file_once() {
+    let home = Home::new(&BrokerUrl::try_from("mqtt://127.0.0.1:1".to_owned()).unwrap(), "");
+    let (status, told) = home.hub().end(libc::SIGTERM);
+    assert!(status.success() && told.contains("hub started") && !told.contains('\x1b'), "{told:?}");
+    let _hub = Sqlite::open(&home.database()).unwrap();
+    let (code, told) = home.ask("migrate", &[]);
+    assert_eq!((code, told.matches("hub.sqlite").count()), (Some(75), 1), "{told}");
+    for (words, word) in [("audit --last 0", "1..=1000"), ("key add x --scope ingest --days 0", "1..=36500")] {
+        let (code, told) = say(&home, words, "");
+        assert!(code == Some(64) && told.contains(word), "{told}");
     }
 }

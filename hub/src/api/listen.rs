@@ -23,12 +23,15 @@ use super::{
     sent::{Counted, Sent},
     tls::Tls,
 };
-use crate::ingest::told_to_stop;
+use crate::ingest::{let_go_after, told_to_stop};
 
 /// Connections at once: watchers, and programs that send. One more waits in the kernel.
 pub const MAX_CONNECTIONS: u32 = 8192;
 /// A connection that does not give the whole head of a request for so long is closed; it may idle as long.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
+/// One whose client acknowledges nothing for so long is closed. It counts one that takes nothing as well, and who streams
+/// gives such a client up to 60 s.
+const LOST_AFTER: Duration = Duration::from_secs(75);
 /// One that is not encrypted after so long is closed.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// How long open requests may take when the hub is stopped.
@@ -75,6 +78,7 @@ async fn connection(
 ) {
     // A short answer must not wait for the client to acknowledge the one before.
     let _ = stream.set_nodelay(true);
+    let_go_after(&stream, LOST_AFTER);
     let peer = Peer { address: from.ip().to_canonical(), tls: tls.is_some() };
     let routes = Routes { routes: TowerToHyperService::new(routes), peer, sent: Sent::default() };
     let Some(tls) = tls else { return talk(stream, routes, stop).await };

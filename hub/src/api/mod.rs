@@ -250,6 +250,8 @@ pub fn routes(parts: Parts) -> Router {
         .merge(api)
         .layer(middleware::from_fn_with_state(counted, metrics::timed))
         .merge(intake)
+        .fallback(nowhere)
+        .method_not_allowed_fallback(not_so)
         // What is merged after these is not guarded.
         .layer(middleware::from_fn_with_state(permissions, access::guard))
         .layer(middleware::from_fn(secure))
@@ -348,6 +350,19 @@ async fn health(State(context): State<Context>) -> Json<Health> {
         watchers: context.watching(),
         ingest,
     })
+}
+
+async fn nowhere(request: Request) -> Response {
+    let path = request.uri().path().get(..100).unwrap_or(request.uri().path());
+    let error =
+        format!("there is no {path}: /api/v1/openapi.json has all that there is, and a slash at the end counts");
+    (StatusCode::NOT_FOUND, Json(Complaint { error })).into_response()
+}
+
+/// The router adds which methods are allowed.
+async fn not_so(request: Request) -> Response {
+    let error = format!("{} is not for this address: Allow says what is", request.method());
+    (StatusCode::METHOD_NOT_ALLOWED, Json(Complaint { error })).into_response()
 }
 
 /// Nothing of another origin is loaded, and no other page may frame this one.

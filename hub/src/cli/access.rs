@@ -32,8 +32,8 @@ pub(crate) enum Access {
     /// Who changed what, the newest first.
     Audit {
         /// So many notes.
-        #[arg(long, default_value_t = 50)]
-        last: usize,
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=book::MAX_AUDIT_PAGE as i64))]
+        last: u16,
         #[command(flatten)]
         at: ConfigArgs,
     },
@@ -119,7 +119,7 @@ pub(crate) fn run(command: Access) -> Result<(), Failure> {
         Access::Key(command) => key(command),
         Access::Audit { last, at } => {
             let (book, path) = open(&at)?;
-            let page = book.audit(None, last.min(book::MAX_AUDIT_PAGE)).map_err(|e| failed(&path, e))?;
+            let page = book.audit(None, last.into()).map_err(|e| failed(&path, e))?;
             for note in page.notes {
                 let (at, who, origin) = (note.at, note.who, note.origin);
                 println!("{at}  {:<16}  {}  (by {who} at {origin})", note.what, note.detail);

@@ -1,6 +1,6 @@
 //! What goes into the journal, and how.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use speedwell_hub::config::{Log, LogFormat};
 use tracing_subscriber::EnvFilter;
@@ -21,6 +21,8 @@ pub(crate) fn filter(log: &Log) -> Result<EnvFilter, Failure> {
 /// Begins to log on standard error.
 pub(crate) fn start(log: &Log) -> Result<(), Failure> {
     let lines = tracing_subscriber::fmt().with_env_filter(filter(log)?).with_writer(io::stderr);
+    // In a journal or a file colours are only noise, and journalctl hides lines that have them.
+    let lines = lines.with_ansi(io::stderr().is_terminal());
     match log.format {
         LogFormat::Text => lines.init(),
         // One object a line: "timestamp", "level", "target", "message", and the fields beside them.

@@ -1,5 +1,7 @@
 //! `speedwell-hub run`
 
+use std::io;
+
 use clap::Args;
 use speedwell_hub::{HubError, run as run_hub};
 
@@ -17,7 +19,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     config.broker.password()?;
     config.store.password()?;
     logging::start(&config.log)?;
-    Ok(runtime()?.block_on(run_hub(config, asked_to_stop()))?)
+    let runtime = runtime()?;
+    // From here on, not from when the hub has started: who says stop meanwhile wants it to end in order too.
+    let stop = {
+        let _within = runtime.enter();
+        asked_to_stop()
+    };
+    Ok(runtime.block_on(run_hub(config, stop))?)
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, HubError> {
@@ -25,14 +33,21 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, HubError> {
     built.map_err(|e| HubError::Task(format!("no runtime: {e}")))
 }
 
-/// Until SIGTERM or Ctrl-C.
-pub(crate) async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return tokio::signal::ctrl_c().await.unwrap_or_default();
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+/// Until SIGTERM or Ctrl-C. Both are heard from this call on, which has to be within a runtime.
+pub(crate) fn asked_to_stop() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+    async fn hear(signal: io::Result<Signal>) {
+        match signal {
+            Ok(mut signal) => drop(signal.recv().await),
+            // One that cannot be heard ends the program as it ends any other.
+            Err(_) => std::future::pending().await,
+        }
+    }
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        tokio::select! {
+            () = hear(terminate) => {}
+            () = hear(interrupt) => {}
+        }
     }
 }

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Documents {
+pub struct Documents {
     max: usize,
     bytes: Vec<u8>,
     /// Where the document that is under way begins.
@@ -28,7 +28,7 @@ pub(super) struct Documents {
 
 /// What was found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub enum Found<'a> {
     /// An object or an array, whole as far as brackets tell.
     Document(&'a [u8]),
     /// Something that is none.
@@ -91,19 +91,20 @@ enum Step {
 }
 
 impl Documents {
-    pub(super) fn new(max: usize) -> Self {
+    /// None so far; of those to come none may be longer.
+    pub fn new(max: usize) -> Self {
         Self { max, bytes: Vec::new(), start: 0, seen: 0, state: State::Between }
     }
 
     /// More of the stream.
-    pub(super) fn push(&mut self, more: &[u8]) {
+    pub fn push(&mut self, more: &[u8]) {
         self.bytes.drain(..self.start);
         (self.seen, self.start) = (self.seen - self.start, 0);
         self.bytes.extend_from_slice(more);
     }
 
     /// The next that is there.
-    pub(super) fn next(&mut self) -> Option<Found<'_>> {
+    pub fn take(&mut self) -> Option<Found<'_>> {
         while let Some(&byte) = self.bytes.get(self.seen) {
             let line_start = self.seen > self.start && self.bytes.get(self.seen - 1) == Some(&b'\n');
             match &mut self.state {
@@ -151,7 +152,7 @@ impl Documents {
     }
 
     /// What is left when the stream has ended.
-    pub(super) fn end(&self) -> Option<Found<'static>> {
+    pub fn end(&self) -> Option<Found<'static>> {
         matches!(self.state, State::In(_)).then_some(Found::Broken)
     }
 
@@ -240,7 +241,7 @@ mod tests {
         let (mut documents, mut all) = (Documents::new(100), Vec::new());
         for part in parts {
             documents.push(part);
-            while let Some(found) = documents.next() {
+            while let Some(found) = documents.take() {
                 all.push(match found {
                     Found::Document(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
                     Found::Broken => None,
@@ -326,7 +327,7 @@ mod tests {
             for text in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
                 let mut documents = Documents::new(1 << 20);
                 documents.push(text.as_bytes());
-                prop_assert_eq!(documents.next(), Some(Found::Document(text.as_bytes())));
+                prop_assert_eq!(documents.take(), Some(Found::Document(text.as_bytes())));
             }
         }
 
@@ -334,7 +335,7 @@ mod tests {
         fn no_bytes_make_it_panic_or_run_on(bytes: Vec<u8>) {
             let mut documents = Documents::new(64);
             documents.push(&bytes);
-            let found = std::iter::from_fn(|| documents.next().map(drop)).take(bytes.len() + 1).count();
+            let found = std::iter::from_fn(|| documents.take().map(drop)).take(bytes.len() + 1).count();
             prop_assert!(found <= bytes.len());
         }
     }

@@ -263,16 +263,19 @@ impl Gate {
 
     fn tell(&self, done: ReadingsDone) {
         let add = |counter: &AtomicU64, n: u32| counter.fetch_add(n.into(), Ordering::Relaxed);
-        add(&self.counters.readings, done.stored);
-        add(&self.counters.readings_again, done.duplicates);
-        let mut devices: BTreeMap<GatewayId, Vec<Latest>> = BTreeMap::new();
+        // The answer to a request that came again has the numbers of the first.
+        let stored = if done.repeated { 0 } else { done.stored };
+        add(&self.counters.readings, stored);
+        add(&self.counters.readings_again, done.duplicates + done.stored - stored);
+        let mut devices: BTreeMap<GatewayId, (u32, Vec<Latest>)> =
+            done.devices.into_iter().map(|(device, stored)| (device, (stored, Vec::new()))).collect();
         for latest in done.newest {
-            devices.entry(latest.gateway.clone()).or_default().push(latest);
+            devices.entry(latest.gateway.clone()).or_default().1.push(latest);
         }
         let (now, utc) = (Instant::now(), utc_ns());
-        for (device, newest) in devices {
+        for (device, (stored, newest)) in devices {
             self.presence.readings(&device, &newest, Moment { at: now, utc_ns: utc });
-            self.board.stored(&device, &newest, true, now, utc);
+            self.board.readings(&device, stored, &newest, now, utc);
         }
     }
 }
@@ -365,7 +368,7 @@ mod tests {
     }
 
     fn stored(n: u32) -> ReadingsDone {
-        ReadingsDone { stored: n, duplicates: 0, repeated: false, conflict: false, newest: Vec::new() }
+        ReadingsDone { stored: n, ..ReadingsDone::default() }
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@
 //! All doors share the one thread that writes, through `gate`: what gateways confirm by goes first.
 
 pub mod decode;
-mod documents;
+pub mod documents;
 pub mod feeds;
 mod field;
 mod foreign;
@@ -23,12 +23,15 @@ pub mod readings;
 mod session;
 pub mod tcp;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{net::TcpStream, sync::watch};
 
 pub(crate) use session::utc_ns;
 pub use session::{Parts, StoreEnded, Ticket, run};
@@ -67,6 +70,19 @@ pub struct Counters {
 /// Until the hub is to stop. Cancel-safe.
 pub(crate) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// A client that went without a word, its machine off or its line cut, acknowledges nothing more. The kernel would send
+/// again for a quarter of an hour or longer before it says so; it is to give up after this.
+pub(crate) fn let_go_after(stream: &TcpStream, lost: Duration) {
+    #[cfg(target_os = "linux")]
+    {
+        let ms = u32::try_from(lost.as_millis()).unwrap_or(u32::MAX);
+        // A kernel that knows no such option only holds it longer.
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, ms);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, lost);
 }
 
 impl Counters {

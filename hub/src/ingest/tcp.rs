@@ -38,6 +38,7 @@ use crate::access::{Access, Need, Who};
 use super::{
     documents::{Documents, Found},
     gate::{Closed, Desk, Outcome, Share, keyless},
+    let_go_after,
     readings::{ArrivalClock, MAX_ITEMS, Shape, Taken},
     told_to_stop,
 };
@@ -54,6 +55,8 @@ const READ: usize = 16 * 1024;
 const KEY_WITHIN: Duration = Duration::from_secs(10);
 /// A client that does not take an answer for so long is let go.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
+/// A client that acknowledges nothing for so long is gone.
+const LOST_AFTER: Duration = Duration::from_secs(30);
 /// Open messages may take so long when the hub is stopped.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// Before the next try to take a connection when the machine has no descriptor left.
@@ -129,6 +132,7 @@ fn refuse(stream: TcpStream) {
 async fn serve(stream: TcpStream, shared: &Shared, mut stop: watch::Receiver<bool>) {
     // Answers are short, and their reader may wait for one before it sends more.
     let _ = stream.set_nodelay(true);
+    let_go_after(&stream, LOST_AFTER);
     let (from, to) = stream.into_split();
     let (answers, waiting) = mpsc::channel(PIPELINE);
     // Messages taken and not answered yet.
@@ -185,7 +189,7 @@ async fn read(
             return Err(invalid("the connection ended within a message"));
         }
         documents.push(part.get(..n).unwrap_or_default());
-        while let Some(found) = documents.next() {
+        while let Some(found) = documents.take() {
             let answer = match found {
                 Found::Document(document) => {
                     // Nothing is known of it before that, and nothing is looked at but whether it is a key.

@@ -115,6 +115,14 @@ impl Board {
         self.change(id, now, |gateway| take_stored(gateway, newest, heard, now, utc_ns));
     }
 
+    /// So many readings that came one by one were committed; these are the newest of them.
+    pub fn readings(&self, id: &GatewayId, stored: u32, newest: &[Latest], now: Instant, utc_ns: i64) {
+        self.change(id, now, |gateway| {
+            gateway.stored.readings = gateway.stored.readings.saturating_add(stored.into());
+            take_stored(gateway, newest, true, now, utc_ns);
+        });
+    }
+
     /// A batch was committed.
     pub fn committed(&self, committed: &Committed, now: Instant, utc_ns: i64) {
         self.change(&committed.gateway, now, |gateway| {

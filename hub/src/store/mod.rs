@@ -13,7 +13,7 @@
 //! [`Store`] is the door for a driver; there are [`sqlite`] and [`postgres`]. What does not depend on the database is
 //! shared: what of a batch is new (`judge`), history, rollups. They meet a driver's tables through `rows`.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use serde::Serialize;
 use speedwell_wire::{
@@ -329,11 +329,14 @@ fn latest_of(reading: &Reading) -> Latest {
 
 /// Adds the newest readings to the newest samples; of one channel in both, the later in UTC stays.
 fn merge_latest(mut all: Vec<Latest>, readings: Vec<Latest>) -> Vec<Latest> {
+    let channel = |l: &Latest| (l.gateway.clone(), l.newest.sensor.clone(), l.newest.quantity);
+    // A search for each would have a hub that knows ten thousand devices take a minute to start.
+    let places: BTreeMap<_, usize> = all.iter().enumerate().map(|(at, latest)| (channel(latest), at)).collect();
     for reading in readings {
-        let channel = |l: &Latest| (l.gateway.clone(), l.newest.sensor.clone(), l.newest.quantity);
-        match all.iter_mut().find(|old| channel(old) == channel(&reading)) {
+        match places.get(&channel(&reading)).and_then(|&at| all.get_mut(at)) {
             Some(old) if old.utc_ns <= reading.utc_ns => *old = reading,
             Some(_) => {}
+            // A channel has one newest reading, so none of those that follow is of this one.
             None => all.push(reading),
         }
     }
@@ -389,8 +392,21 @@ pub struct ReadingsDone {
     pub repeated: bool,
     /// This key was used for another request: nothing was stored.
     pub conflict: bool,
+    /// How many of each device were stored.
+    pub devices: BTreeMap<GatewayId, u32>,
     /// The newest values that these brought.
     pub newest: Vec<Latest>,
+}
+
+impl ReadingsDone {
+    /// One more is stored.
+    fn add(&mut self, device: &GatewayId) {
+        self.stored += 1;
+        match self.devices.get_mut(device) {
+            Some(n) => *n += 1,
+            None => drop(self.devices.insert(device.clone(), 1)),
+        }
+    }
 }
 
 /// The newest stored value of a channel.
@@ -581,7 +597,7 @@ pub enum StoreError {
         known: i64,
     },
     /// A hub uses it, or it is being restored.
-    #[error("{path} is in use by another of our programs, a hub or a restore: stop that first")]
+    #[error("in use by another of our programs, a hub or a restore: stop that first")]
     InUse {
         /// The database.
         path: std::path::PathBuf,

@@ -245,7 +245,7 @@ fn judge(
                 done.duplicates += 1;
                 continue;
             }
-            done.stored += 1;
+            done.add(&item.device);
             marks.add(&item.device, item.utc_ns, item.utc_ns);
             let (known, added) = newest.entry(id).or_default();
             *added += 1;

@@ -9,8 +9,9 @@
 //! copy is done.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -175,15 +176,16 @@ pub fn backup(from: &Path, to: &Path, mut told: impl FnMut(Progress)) -> Result<
     copy(from, &part.0, &mut told)?;
     told(Progress::Checking);
     let bytes = check(&part.0)?;
-    // Whoever may not read the database may not read its copy.
-    same_mode(from, &part.0)?;
     part.becomes(to)?;
     Ok(bytes)
 }
 
-fn same_mode(like: &Path, of: &Path) -> Result<(), BackupError> {
-    let set = fs::metadata(like).and_then(|like| fs::set_permissions(of, like.permissions()));
-    set.map_err(|source| BackupError::Write { path: of.into(), source })
+/// An empty file. Whoever may not read the database may not read its copy, nor the beginning of it.
+fn make(file: &Path, like: &Path) -> Result<(), BackupError> {
+    let made = fs::metadata(like).and_then(|like| {
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.set_permissions(like.permissions())
+    });
+    made.map_err(|source| BackupError::Write { path: file.into(), source })
 }
 
 /// Puts copies in the place of databases that nobody uses. What is there is kept aside, its name ended by the time; without
@@ -210,7 +212,6 @@ pub fn restore(all: &[Database], from: &Target, replace: bool, now: &str) -> Res
         let (from, part) = (from.file(database.suffix), Part::new(&database.path));
         copy(&from, &part.0, &mut |_| {})?;
         check(&part.0)?;
-        same_mode(&from, &part.0)?;
         let form = form(&open(&part.0)?, &part.0, database)?;
         parts.push((database, from, part, form));
     }
@@ -302,6 +303,7 @@ fn copy(from: &Path, to: &Path, told: &mut impl FnMut(Progress)) -> Result<(), B
     // The one moment; reading something is what begins it.
     source.execute_batch("BEGIN").map_err(of_source)?;
     source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(of_source)?;
+    make(to, from)?;
     let mut copy = Connection::open(to).map_err(of_copy)?;
     let steps = Backup::new(&source, &mut copy).map_err(of_copy)?;
     loop {

@@ -28,7 +28,7 @@ pub(super) fn put(tx: &Connection, readings: &Readings, marks: &mut Marks) -> Re
             done.duplicates += 1;
             continue;
         }
-        done.stored += 1;
+        done.add(&reading.device);
         marks.add(&reading.device, reading.utc_ns, reading.utc_ns);
         let newer = tx
             .prepare_cached(
