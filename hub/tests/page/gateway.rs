@@ -90,6 +90,12 @@ async fn a_person_reads_the_speed_that_was_published_zero_as_zero_and_silence_as
 
     gateway.publish(gateway.topics.status(), true, status("truck-7", false)).await;
     browser.sees("document.querySelector('[data-gateway=truck-7]').dataset.connection === 'offline'").await;
+    // What it said last is none of now: no number, no needle, and the last one small beside its age.
+    browser.reads(&format!("{front}.querySelector('.number').textContent"), "").await;
+    browser.reads(&format!("{front}.querySelector('.reason').textContent"), "No value now").await;
+    browser.sees(&format!("{front}.querySelector('.age').textContent.startsWith('last 36.0 km/h, ')")).await;
+    browser.sees("document.querySelector('.gauge .needle').hasAttribute('hidden')").await;
+    browser.reads("document.querySelector('.gauge').dataset.quality", "none").await;
     rig.stop().await;
     browser.sees("document.getElementById('feed').dataset.feed !== 'connected'").await;
 }
