@@ -60,7 +60,10 @@ async fn the_fleet_tells_vehicle_and_customer_and_vehicles_that_were_never_heard
         .await;
     browser.picture("registry").await;
     browser
-        .reads("document.querySelector('.gateway .state .text').textContent.split(',')[0]", "Disconnected: stopped")
+        .reads(
+            "document.querySelector('.gateway .state .text').textContent.split(',')[0]",
+            "Disconnected: connection lost",
+        )
         .await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
@@ -79,7 +82,7 @@ async fn an_open_fleet_is_told_who_goes_why_and_which_vehicles_come_and_go() {
 
     gateway.publish(gateway.topics.status(), true, status("truck-7", false)).await;
     let why = "[...document.querySelectorAll('[data-row=truck-7] [data-column=status] span')].slice(1, 3).map((s) => s.textContent)";
-    browser.reads(why, json!(["Disconnected", "stopped"])).await;
+    browser.reads(why, json!(["Disconnected", "connection lost"])).await;
 
     let vehicle = json!({"id": "v1", "registration": "M-SW 1", "name": "", "customer": null, "gateways": ["truck-7"]});
     let (status, _, answer) = http::request(at, "POST", "/api/v1/vehicles", Some(&vehicle)).await;
