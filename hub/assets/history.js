@@ -209,8 +209,7 @@ class History {
     this.chart.put(channel, found);
     // A clock that was wrong, or a gateway that is long gone: what there is may be years away.
     this.stored = found.points === 0 ? this.list.find((c) => c.sensor === channel.sensor && c.quantity === channel.quantity && c.last) : undefined;
-    const said = (time) => moment(new Date(time));
-    const none = "Nothing was recorded in this range." + (this.stored ? ` There are values from ${said(this.stored.first)} to ${said(this.stored.last)}.` : "");
+    const none = "Nothing was recorded in this range." + (this.stored ? ` The newest value there is is of ${moment(new Date(this.stored.last))}.` : "");
     this.note([found.points === 0 ? none : `${whole(found.points)} points.`, ...found.notes].join(" "));
     this.at(".newest").hidden = !this.stored;
     this.at(".chart").setAttribute("aria-label", `${channel.sensor}, ${QUANTITY[channel.quantity] ?? channel.quantity} of ${channel.gateway}, ${whole(found.points)} points, times in ${zone()}`);

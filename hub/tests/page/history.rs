@@ -287,7 +287,7 @@ async fn a_range_without_anything_says_where_there_is_something_and_leads_there(
     browser.watch(rig.hub().http, &path(now_ms() - 3 * year, now_ms() - 2 * year)).await;
     shown(&browser).await;
     let note = "document.querySelector('.notes').textContent";
-    let said = "/^Nothing was recorded in this range. There are values from \\d{4}-.* to \\d{4}-.*\\.$/";
+    let said = "/^Nothing was recorded in this range. The newest value there is is of \\d{4}-.*\\.$/";
     browser.sees(&format!("{said}.test({note})")).await;
     browser.click(".newest").await;
     browser.sees(&format!("{POINTS} > 0")).await;
