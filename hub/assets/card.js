@@ -3,6 +3,7 @@
 import uPlot from "/assets/uplot.js";
 import { axis, color, qualitySeries } from "/assets/plot.js";
 import { Trace } from "/assets/trace.js";
+import { isNow } from "/assets/columns.js";
 import { COUNTS, QUALITY, QUANTITY, REASON, ago, number, scale, uncertainty } from "/assets/words.js";
 
 const WINDOW_S = 60;
@@ -36,7 +37,15 @@ export class Reading {
   }
 }
 
-export const ageWords = (old, has) => (old === null ? "time not known" : has ? `measured ${ago(old)}` : `so since ${ago(old)}`);
+/** The channel as it is now: a value that is too old to be one is none, and stands in the words of its age. */
+export const asNow = (channel, state, old) =>
+  (channel.value === null || isNow(state, old) ? channel : { ...channel, value: null, quality: null, no_data: "gone", last: channel.value });
+
+export function ageWords(old, { value, last }, { factor, shown, digits }) {
+  if (old === null) return "time not known";
+  if (last !== undefined) return `last ${number(last * factor, digits)} ${shown}, ${ago(old)}`;
+  return `${value === null ? "told" : "measured"} ${ago(old)}`;
+}
 
 export class Card {
   constructor(gateway, channel, parent) {
@@ -82,8 +91,9 @@ export class Card {
   }
 
   /** Writes what is known now; called several times a second. */
-  show(now, speedUnit) {
-    const channel = this.channel;
+  show(now, speedUnit, state) {
+    const old = this.measured === null ? null : Math.max(0, now - this.measured);
+    const channel = asNow(this.channel, state, old);
     const scaled = scale(channel, speedUnit);
     const has = channel.value !== null;
     const data = this.root.dataset;
@@ -94,8 +104,7 @@ export class Card {
     if (has) delete data.noData; else data.noData = channel.no_data;
     this.reading.write(channel, scaled);
     this.quality.textContent = has ? QUALITY[channel.quality] : "No value";
-    const old = this.measured === null ? null : Math.max(0, now - this.measured);
-    this.age.textContent = ageWords(old, has);
+    this.age.textContent = ageWords(old, channel, scaled);
     for (const [quantity, { value, grew, at }] of this.counts) {
       at.textContent = `${COUNTS[quantity]} ${number(value, 0)}`;
       at.classList.toggle("grew", grew !== undefined && now - grew < GREW_MS);

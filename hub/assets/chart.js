@@ -1,7 +1,7 @@
 // The plot of the history: the line, its band, what is missing, the strip of quality, and what is under the pointer.
 
 import uPlot from "/assets/uplot.js";
-import { CALENDAR, QUALITIES, SAID, Strip, axis, color, legend, paint, qualitySeries } from "/assets/plot.js";
+import { CALENDAR, QUALITIES, SAID, Strip, axis, color, legend, paint, qualitySeries, united } from "/assets/plot.js";
 import { pointers } from "/assets/zoom.js";
 import { GAP, LOSS, QUALITY, moment, number, scale, utc, zone } from "/assets/words.js";
 
@@ -52,7 +52,7 @@ export class Chart {
     const hidden = { stroke: "transparent", points: { show: false }, spanGaps: false };
     const sums = this.found.kind === "sums";
     this.plot = new uPlot({
-      width, height: width < 600 ? HEIGHT_PHONE : HEIGHT, legend: { show: false }, padding: [10, 26, 0, 0],
+      width, height: width < 600 ? HEIGHT_PHONE : HEIGHT, legend: { show: false }, padding: [10, 38, 0, 0],
       cursor: {
         drag: { x: true, y: false, setScale: false }, focus: { prox: -1 }, points: { show: false },
         bind: { dblclick: () => null, mousedown: (_, __, select) => (event) => (event.shiftKey ? null : select(event)) },
@@ -89,7 +89,9 @@ export class Chart {
   }
 
   under(u) {
-    this.strip.draw(u, [...this.found.pieces, ...this.found.gaps.map((gap) => ({ from: gap.begin, to: gap.end, kind: gap.kind }))]);
+    const gaps = this.found.gaps.map(({ begin, end, kind }) => ({ from: begin, to: end, kind }));
+    const undated = gaps.filter(({ kind }) => kind === "undated");
+    this.strip.draw(u, [...this.found.pieces, ...gaps.filter(({ kind }) => kind !== "undated"), ...united(undated)]);
   }
 
   /** Hatches what is missing, under the line. */

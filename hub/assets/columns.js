@@ -1,9 +1,10 @@
 // The columns of the fleet's table: what each shows of a row, sorts by and is filtered by.
 //
-// A row is {id, gateway, received, vehicle}: a gateway as the hub tells it, when that came, and the vehicle it is on.
-// Either of gateway and vehicle may be missing; a vehicle without any gateway is a `bare` row.
+// A row is {id, gateway, received, presence, vehicle}: a gateway as the hub tells it, when that came, since when it is
+// connected or not and why, and the vehicle it is on. Any of them may be missing; a vehicle without a gateway is a `bare` row.
 
 import { CLOCK, CONNECTION, QUALITY, REASON, STATE, ago, number, roughly, scale, several, whole } from "/assets/words.js";
+import { hubNow } from "/assets/session.js";
 
 // As long as the hub takes a gateway for connected: a speed that is older is none of now.
 const NOW_MS = 150_000;
@@ -16,7 +17,18 @@ const FRESH_MS = 5_000;
 export const STATES = ["offline", "silent", "unknown", "never", "online"];
 const BEST = ["good", "stopped", "estimated", "degraded"];
 
-export const stateOf = (row) => row.gateway?.connection ?? "never";
+/** The hub's judgement, which outlasts its restarts and knows how often a device speaks; without it, what the feed says. */
+export const stateOf = (row) => (row.gateway ? row.presence?.state ?? row.gateway.connection : "never");
+
+/** For how long it has been so, ms, or null. */
+export function stateAge(row, now) {
+  if (!row.gateway) return null;
+  if (row.presence) return Math.max(0, hubNow() - Date.parse(row.presence.since));
+  return age(row, row.gateway.connection_age_ms, now);
+}
+
+/** Whether a value of that age says how it is now. */
+export const isNow = (state, old) => old !== null && old <= (state === "online" ? NOW_MS : GONE_NOW_MS);
 
 const passed = (row, now) => Math.max(0, now - row.received);
 const age = (row, ms, now) => (ms === null || ms === undefined ? null : ms + passed(row, now));
@@ -46,8 +58,7 @@ export function speedOf(row, now, unit) {
   const text = channel.value === null ? "" : number(channel.value * factor, digits);
   const found = { text, unit: shown, quality: channel.quality, channel, age: old };
   if (channel.value === null) return { ...found, value: null, why: REASON[channel.no_data] ?? channel.no_data };
-  const limit = row.gateway.connection === "online" ? NOW_MS : GONE_NOW_MS;
-  if (old === null || old > limit) return { ...found, value: null, why: "No value now", last: true };
+  if (!isNow(stateOf(row), old)) return { ...found, value: null, why: REASON.gone, last: true };
   return { ...found, value: channel.value * factor, fresh: old <= FRESH_MS };
 }
 
@@ -83,8 +94,9 @@ export const COLUMNS = [
     key: "status", title: "Status",
     cell: (row, now) => {
       const state = stateOf(row);
-      const since = state === "online" ? null : age(row, row.gateway?.connection_age_ms ?? row.gateway?.heard_age_ms, now);
-      return { parts: [["dot", ""], ["text", STATE[state]], ["note", since === null ? "" : roughly(since)]], kind: state, label: CONNECTION[state] };
+      const since = state === "online" ? null : stateAge(row, now);
+      const why = state === "online" || state === "never" ? "" : row.presence?.reason ?? "";
+      return { parts: [["dot", ""], ["text", STATE[state]], ["note", why], ["note", since === null ? "" : roughly(since)]], kind: state, label: CONNECTION[state] };
     },
     sort: (row) => STATES.indexOf(stateOf(row)),
   },
@@ -117,8 +129,9 @@ export const COLUMNS = [
     cell: (row) => {
       const [n, gone] = [lost(row), missing(row)];
       if (n === null) return plain("—");
+      if (n === 0 && gone > 0) return { parts: [["text", whole(gone)], ["note", gone === 1 ? "record missing" : "records missing"]], kind: "some" };
       const note = [n > 0 && (n === 1 ? "sample" : "samples"), gone > 0 && several(gone, "record") + " missing"].filter(Boolean).join(", ");
-      return { parts: [["text", whole(n)], ["note", note]], kind: n + gone > 0 ? "some" : "zero" };
+      return { parts: [["text", whole(n)], ["note", note]], kind: n > 0 ? "some" : "zero" };
     },
     // Records that are missing weigh like the samples they held, of which nobody knows the number.
     sort: (row) => { const n = lost(row); return n === null ? null : n + missing(row); },

@@ -19,7 +19,8 @@ function show(state) {
 }
 
 /**
- * Calls on.snapshot(gateways), on.gateway(gateway), on.presence(change). With `gateway` only what concerns that one.
+ * Calls on.snapshot(gateways), on.gateway(gateway), on.presence(change), and on.begun() whenever the feed begins or goes on:
+ * what the hub tells but once may have been missed then. With `gateway` only what concerns that one.
  * What is missed while the connection is away comes with the next snapshot, or one by one when the hub still has it.
  */
 export function follow(on, gateway) {
@@ -48,6 +49,7 @@ export function follow(on, gateway) {
       const message = JSON.parse(event.data);
       if (message.epoch !== undefined) epoch = message.epoch;
       since = `${epoch}.${message.n}`;
+      if (message.type === "snapshot" || message.type === "resumed") on.begun?.();
       if (message.type === "snapshot") on.snapshot(message.gateways);
       else if (message.type === "gateway") on.gateway(message.gateway);
       else if (message.type === "presence") on.presence?.(message);

@@ -11,6 +11,8 @@ import { STATE, whole } from "/assets/words.js";
 const DRAW_MS = 250;
 const AGES_MS = 1000;
 const VEHICLES_MS = 60_000;
+// Whoever registers a fleet does it one vehicle after the other: asked for once they rest.
+const REGISTERED_MS = 1000;
 
 export function start(main) {
   document.title = "Fleet · Speedwell";
@@ -32,6 +34,7 @@ class Fleet {
     this.at = (selector) => main.querySelector(selector);
     this.rows = new Map();
     this.vehicles = new Map(); // of a gateway's id
+    this.presence = new Map(); // of a gateway's id
     this.status = "all";
     const asked = new URLSearchParams(location.search);
     this.columns();
@@ -110,8 +113,10 @@ class Fleet {
   }
 
   follow() {
-    const take = (gateway, received) => this.put({ id: gateway.id, gateway, received, vehicle: this.vehicles.get(gateway.id) });
+    const take = (gateway, received) =>
+      this.put({ id: gateway.id, gateway, received, presence: this.presence.get(gateway.id), vehicle: this.vehicles.get(gateway.id) });
     follow({
+      begun: () => this.loadPresence(),
       snapshot: (gateways) => {
         const now = Date.now();
         gateways.forEach((gateway) => take(gateway, now));
@@ -119,13 +124,42 @@ class Fleet {
         this.draw();
       },
       gateway: (gateway) => take(gateway, Date.now()),
+      presence: (change) => {
+        if (change.kind === "gateway") this.stands(change);
+        if (change.kind === "vehicle" && (change.state === "removed" || !this.registered?.has(change.id))) this.loadVehiclesSoon();
+      },
     });
+  }
+
+  async loadPresence() {
+    // Without an answer the feed's own word for the connection stands.
+    const list = await askAll("/api/v1/presence", "presence", { kind: "gateway" }).catch(() => undefined);
+    list?.forEach((one) => this.stands(one));
+  }
+
+  /** How a gateway stands; what was pushed while the list was on its way is the newer of the two. */
+  stands(one) {
+    const known = this.presence.get(one.id);
+    if (known && Date.parse(known.since) > Date.parse(one.since)) return;
+    this.presence.set(one.id, one);
+    const row = this.rows.get(one.id);
+    if (row) this.put({ ...row, presence: one });
+  }
+
+  loadVehiclesSoon() {
+    clearTimeout(this.registering);
+    this.registering = setTimeout(() => this.loadVehicles(), REGISTERED_MS);
   }
 
   put(row) {
     this.rows.set(row.id, row);
     this.table.put(row);
     this.news = true;
+  }
+
+  drop(id) {
+    this.rows.delete(id);
+    this.table.remove(id);
   }
 
   draw(all = false) {
@@ -157,18 +191,24 @@ class Fleet {
   async loadVehicles() {
     try {
       const [vehicles, customers] = await Promise.all([askAll("/api/v1/vehicles", "vehicles"), askAll("/api/v1/customers", "customers")]);
-      if (!vehicles?.length) return;
+      if (!vehicles) return;
       const names = new Map((customers ?? []).map((c) => [c.id, c.name]));
+      const bare = new Map();
+      this.registered = new Set(vehicles.map((v) => v.id));
       this.vehicles.clear();
       for (const v of vehicles) {
         const vehicle = { registration: v.registration, name: v.name ?? "", customer: names.get(v.customer) ?? v.customer };
-        if (v.gateways.length === 0) this.put({ id: "vehicle " + v.id, gateway: null, received: 0, vehicle, bare: true });
-        for (const id of v.gateways) {
-          this.vehicles.set(id, vehicle);
-          this.put({ ...(this.rows.get(id) ?? { id, gateway: null, received: 0 }), vehicle });
-        }
+        if (v.gateways.length === 0) bare.set("vehicle " + v.id, vehicle);
+        for (const id of v.gateways) this.vehicles.set(id, vehicle);
       }
-      this.main.dataset.vehicles = "some";
+      // Rows are there for what is heard or registered: one that is neither any more goes.
+      for (const row of [...this.rows.values()]) {
+        if (row.gateway) this.put({ ...row, vehicle: this.vehicles.get(row.id) });
+        else if (!bare.has(row.id) && !this.vehicles.has(row.id)) this.drop(row.id);
+      }
+      for (const [id, vehicle] of bare) this.put({ id, gateway: null, received: 0, vehicle, bare: true });
+      for (const [id, vehicle] of this.vehicles) if (!this.rows.get(id)?.gateway) this.put({ id, gateway: null, received: 0, vehicle });
+      this.main.dataset.vehicles = vehicles.length ? "some" : "none";
       this.draw(true);
     } catch { /* The feed tells that the hub is away; the columns keep what they had. */ }
   }

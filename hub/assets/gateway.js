@@ -1,12 +1,12 @@
 // One gateway: what it measures now, how it and its sensors are, when it was connected, and what was lost.
 
 import { Card } from "/assets/card.js";
-import { bestSpeed } from "/assets/columns.js";
+import { bestSpeed, stateAge, stateOf } from "/assets/columns.js";
 import { follow } from "/assets/feed.js";
 import { Health } from "/assets/health.js";
 import { Panel } from "/assets/panel.js";
 import { speedUnit } from "/assets/prefs.js";
-import { askAll, askIfThere } from "/assets/session.js";
+import { askAll, askIfThere, hubNow } from "/assets/session.js";
 import { Timeline } from "/assets/timeline.js";
 import { CONNECTION, COUNTS, ago } from "/assets/words.js";
 
@@ -60,8 +60,16 @@ class Page {
       },
       gateway: (gateway) => this.take(gateway),
       presence: (change) => {
-        if (change.kind === "gateway" && change.id === this.id) this.timeline.load();
-        if (change.kind === "sensor" && change.gateway === this.id) this.presence();
+        if (change.kind === "gateway" && change.id === this.id) {
+          this.presence = change;
+          this.numbers();
+          this.timeline.load();
+        }
+        if (change.kind === "sensor" && change.gateway === this.id) this.health.sensorsKnown.set(change.id, change);
+      },
+      begun: () => {
+        this.timeline.load();
+        this.stands();
       },
     }, this.id);
   }
@@ -71,12 +79,11 @@ class Page {
     Object.assign(this, { gateway, received });
     this.at(".empty").hidden = true;
     this.at(".channels-title").hidden = gateway.channels.length === 0;
-    this.at(".state").dataset.connection = this.root.dataset.connection = gateway.connection;
     this.channels(gateway, received);
     this.panel.update(gateway.channels, bestSpeed(gateway), received);
     this.health.losses(gateway);
     this.numbers();
-    if (!this.tabled) { this.tables(); this.presence(); }
+    if (!this.tabled) { this.tables(); this.stands(); }
   }
 
   channels(gateway, received) {
@@ -99,13 +106,15 @@ class Page {
   numbers() {
     if (!this.gateway || document.hidden) return;
     const now = Date.now();
-    const { connection, connection_age_ms: since, heard_age_ms: heard } = this.gateway;
-    const age = connection === "online" ? null : since ?? heard;
-    const text = CONNECTION[connection] + (age == null ? "" : `, ${ago(age + now - this.received)}`);
+    const state = stateOf(this);
+    this.at(".state").dataset.connection = this.root.dataset.connection = state;
+    const age = state === "online" ? null : stateAge(this, now);
+    const why = state !== "online" && this.presence?.reason ? ": " + this.presence.reason : "";
+    const text = CONNECTION[state] + why + (age === null ? "" : `, ${ago(age)}`);
     const at = this.at(".state .text");
     if (at.textContent !== text) at.textContent = text;
-    for (const card of this.cards.values()) card.show(now, speedUnit());
-    this.panel.show(now);
+    for (const card of this.cards.values()) card.show(now, speedUnit(), state);
+    this.panel.show(now, state);
   }
 
   plots() {
@@ -118,7 +127,7 @@ class Page {
   tables() {
     if (!this.gateway || document.hidden) return;
     this.tabled = true;
-    this.health.show(this.gateway, this.received, Date.now());
+    this.health.show(this, Date.now());
   }
 
   repaint() {
@@ -128,24 +137,32 @@ class Page {
     this.plots();
   }
 
-  /** The vehicle this gateway is on, where the hub knows vehicles. */
+  /** The vehicle this gateway is on and whose that is, where the hub knows vehicles. */
   async vehicle() {
     try {
       const found = (await askAll("/api/v1/vehicles", "vehicles"))?.find((v) => v.gateways.includes(this.id));
-      if (found) this.at(".vehicle").textContent = [found.registration, found.name].filter(Boolean).join(" · ");
+      if (!found) return;
+      const customer = found.customer && (await askIfThere("/api/v1/customers/" + encodeURIComponent(found.customer)));
+      this.at(".vehicle").textContent = [found.registration, found.name, customer?.name].filter(Boolean).join(" · ");
     } catch { /* Without it the page says what it can. */ }
   }
 
-  /** Since when each sensor is as it is, where the hub keeps that. */
-  async presence() {
-    const sensors = [...new Set(this.gateway.channels.map((c) => c.sensor))].slice(0, MAX_SENSORS);
-    await Promise.all(sensors.map(async (id) => {
-      const now = new Date().toISOString();
-      const asked = new URLSearchParams({ kind: "sensor", gateway: this.id, id, from: now, to: now });
+  /** Since when and why the gateway and each of its sensors are as they are; later changes are pushed. */
+  async stands() {
+    const last = async (what) => {
+      const now = new Date(hubNow()).toISOString();
       // Where that fails the ages of the channels tell.
-      const answer = await askIfThere("/api/v1/presence/history?" + asked).catch(() => undefined);
-      const last = answer?.changes.findLast((change) => !change.until);
-      if (last) this.health.sensorsKnown.set(id, { since: last.from, reason: last.reason });
-    }));
+      const answer = await askIfThere("/api/v1/presence/history?" + new URLSearchParams({ ...what, from: now, to: now })).catch(() => undefined);
+      return answer?.changes.findLast((change) => !change.until);
+    };
+    const sensors = [...new Set((this.gateway?.channels ?? []).map((c) => c.sensor))].slice(0, MAX_SENSORS);
+    const newer = (known, found) => (known && Date.parse(known.since) > Date.parse(found.from) ? known : { ...found, since: found.from });
+    await Promise.all([
+      last({ kind: "gateway", id: this.id }).then((found) => { if (found) this.presence = newer(this.presence, found); }),
+      ...sensors.map((id) => last({ kind: "sensor", gateway: this.id, id }).then((found) => {
+        if (found) this.health.sensorsKnown.set(id, newer(this.health.sensorsKnown.get(id), found));
+      })),
+    ]);
+    this.numbers();
   }
 }

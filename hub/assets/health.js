@@ -1,6 +1,7 @@
 // How a gateway and its sensors are: what it says of itself, what the hub has of it, and what was lost and why.
 
-import { askIfThere } from "/assets/session.js";
+import { stateAge, stateOf } from "/assets/columns.js";
+import { askIfThere, hubNow } from "/assets/session.js";
 import { CLOCK, CONNECTION, COUNTS, GAP, LOSS, REASON, ago, bytes, lasting, moment, roughly, several, utc, whole } from "/assets/words.js";
 
 const DAY_MS = 86_400_000;
@@ -48,9 +49,9 @@ export class Health {
     this.at = (selector) => parent.querySelector(selector);
   }
 
-  show(gateway, received, now) {
-    this.sensors(gateway, received, now);
-    this.self(gateway, received, now);
+  show(row, now) {
+    this.sensors(row.gateway, row.received, now);
+    this.self(row, now);
   }
 
   sensors(gateway, received, now) {
@@ -59,7 +60,7 @@ export class Health {
       const known = this.sensorsKnown.get(sensor.name);
       const silent = gateway.channels.find((c) => c.sensor === sensor.name && !(c.quantity in COUNTS) && c.value === null);
       const trouble = sensor.trouble ?? silent?.no_data ?? null;
-      const since = known?.since ? now - Date.parse(known.since) : trouble && silent?.age_ms != null ? silent.age_ms + now - received : null;
+      const since = known?.since ? Math.max(0, hubNow() - Date.parse(known.since)) : trouble && silent?.age_ms != null ? silent.age_ms + now - received : null;
       const reason = sensor.detail || (trouble ? REASON[known?.reason] ?? known?.reason ?? REASON[trouble] ?? trouble : "");
       return { sensor, trouble, since, reason };
     });
@@ -82,12 +83,14 @@ export class Health {
     this.at(".sensors .none").hidden = told.length > 0;
   }
 
-  self(gateway, received, now) {
-    const { health, stored, connection, connection_age_ms: since, heard_age_ms: heard } = gateway;
-    const passed = now - received;
+  self(row, now) {
+    const { gateway, received, presence } = row;
+    const { health, stored, heard_age_ms: heard } = gateway;
+    const [state, since, passed] = [stateOf(row), stateAge(row, now), now - received];
+    const why = state !== "online" && presence?.reason ? ": " + presence.reason : "";
     const behind = health ? Math.max(0, health["last-seq"] - health["confirmed-seq"]) : null;
     const items = [
-      ["Connection", CONNECTION[connection] + (since == null ? "" : ", " + (connection === "online" ? "for " + lasting(since + passed) : ago(since + passed))), connection === "online" ? "" : "bad"],
+      ["Connection", CONNECTION[state] + why + (since === null ? "" : ", " + (state === "online" ? "for " + lasting(since) : ago(since))), state === "online" ? "" : "bad"],
       ["Last heard", heard == null ? "not since the hub started" : ago(heard + passed)],
       ["Unconfirmed", behind === null ? null : several(behind, "record") + " at its last report"],
       ["Spool on its disk", health && bytes(health["spool-bytes"])],
@@ -142,8 +145,7 @@ export class Health {
         for (const time of [loss.from, loss.to]) cell(row, time ? moment(new Date(time)) : "—", { title: time ? utc(new Date(time)) : "" });
         cell(row, GAP[loss.kind] ?? loss.kind, { kind: "some" });
         cell(row, LOSS[loss.reason] ?? loss.reason ?? "—");
-        cell(row, loss.records == null ? "—" : whole(loss.records));
-        cell(row, loss.samples == null ? "—" : whole(loss.samples));
+        for (const n of [loss.records, loss.samples]) cell(row, n == null || loss.kind === "undated" ? "—" : whole(n));
       }
     });
     this.at(".losses .wide").hidden = shown.length === 0;

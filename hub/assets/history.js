@@ -7,7 +7,7 @@ import { speedUnit } from "/assets/prefs.js";
 import { PRESETS, allowed, asked, iso, lastly, panned, zoomed } from "/assets/range.js";
 import { ask, askAll } from "/assets/session.js";
 import { load } from "/assets/source.js";
-import { QUANTITY, whole, zone } from "/assets/words.js";
+import { QUANTITY, moment, whole, zone } from "/assets/words.js";
 import { keys } from "/assets/zoom.js";
 
 // While a finger or wheel moves, nothing is asked for; then at once.
@@ -38,6 +38,7 @@ export function start(main) {
       <div class="chart" tabindex="0" role="group" aria-roledescription="zoomable plot" aria-describedby="how"></div>
       <ul class="legend"></ul>
       <p class="notes"></p>
+      <button type="button" class="newest" hidden>Show the newest there is</button>
       <p id="how" class="how">Drag to zoom, wheel or + and − to zoom in and out, arrow keys or Shift and drag to move, Home for the last hour.</p>
     </section>
     <section class="sheet gaps" aria-labelledby="gaps-title"><h2 id="gaps-title">Missing in this range</h2>
@@ -52,6 +53,9 @@ export function start(main) {
   return () => page.draw();
 }
 
+/** The hour that ends with the last value stored. */
+const newestOf = ({ last }) => { const to = Date.parse(last) / 1000 + 1; return { from: to - PRESETS[0][1], to }; };
+
 class History {
   constructor(main) {
     this.main = main;
@@ -62,6 +66,7 @@ class History {
     keys(this.at(".chart"), on);
     this.buttons();
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.typed(); });
+    this.at(".newest").addEventListener("click", () => this.change(newestOf(this.stored), true));
     this.form.elements.gateway.addEventListener("change", () => this.gatewayChosen());
     this.form.elements.channel.addEventListener("change", () => this.channelChosen());
     this.at(".values").addEventListener("toggle", () => this.values());
@@ -127,6 +132,7 @@ class History {
     // One that the address names and the list does not have is asked for all the same.
     else if (sensor) list = [{ sensor, quantity: quantity || "speed" }, ...list];
     this.channel.quantity ||= "speed";
+    this.list = list;
     select.replaceChildren(...list.map((c) => new Option(`${c.sensor}, ${QUANTITY[c.quantity] ?? c.quantity}`, key(c))));
     select.value = key(this.channel);
   }
@@ -201,8 +207,11 @@ class History {
     if (!this.found) return;
     const { found, loaded: channel } = this;
     this.chart.put(channel, found);
-    const none = found.points === 0 ? "Nothing was recorded in this range." : `${whole(found.points)} points.`;
-    this.note([none, ...found.notes].join(" "));
+    // A clock that was wrong, or a gateway that is long gone: what there is may be years away.
+    this.stored = found.points === 0 ? this.list.find((c) => c.sensor === channel.sensor && c.quantity === channel.quantity && c.last) : undefined;
+    const none = "Nothing was recorded in this range." + (this.stored ? ` The newest value there is is of ${moment(new Date(this.stored.last))}.` : "");
+    this.note([found.points === 0 ? none : `${whole(found.points)} points.`, ...found.notes].join(" "));
+    this.at(".newest").hidden = !this.stored;
     this.at(".chart").setAttribute("aria-label", `${channel.sensor}, ${QUANTITY[channel.quantity] ?? channel.quantity} of ${channel.gateway}, ${whole(found.points)} points, times in ${zone()}`);
     gaps(this.at(".gaps"), found, (range, settled) => this.change(range, settled));
     exports(this.at(".export .links"), channel, this.view);

@@ -26,8 +26,7 @@ export function gaps(root, found, change) {
     row.insertCell().textContent = lasting((gap.end - gap.begin) * 1000);
     row.insertCell().textContent = GAP[gap.kind] ?? gap.kind;
     row.insertCell().textContent = LOSS[gap.reason] ?? gap.reason ?? "—";
-    row.insertCell().textContent = gap.records == null ? "—" : whole(gap.records);
-    row.insertCell().textContent = gap.samples == null ? "—" : whole(gap.samples);
+    for (const n of [gap.records, gap.samples]) row.insertCell().textContent = n == null || gap.kind === "undated" ? "—" : whole(n);
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = "Show";

@@ -1,7 +1,7 @@
 // The channel a person watches: its dial, and its last minutes with what is uncertain, what is not good and what is missing.
 
 import uPlot from "/assets/uplot.js";
-import { PLOTTED, ageWords, before, span } from "/assets/card.js";
+import { LATE_MS, PLOTTED, ageWords, asNow, before, span } from "/assets/card.js";
 import { Gauge } from "/assets/gauge.js";
 import { QUALITIES, Strip, axis, color, joined, legend, qualitySeries } from "/assets/plot.js";
 import { speedUnit } from "/assets/prefs.js";
@@ -79,12 +79,13 @@ export class Panel {
     this.repaint();
   }
 
-  show(now) {
+  show(now, state) {
     if (!this.channel) return;
     const old = this.measured === null ? null : Math.max(0, now - this.measured);
-    this.gauge.show(this.channel, speedUnit());
-    this.root.classList.toggle("late", this.channel.value !== null && (old === null || old > 5000));
-    this.age.textContent = ageWords(old, this.channel.value !== null);
+    const channel = asNow(this.channel, state, old);
+    this.gauge.show(channel, speedUnit());
+    this.root.classList.toggle("late", channel.value !== null && (old === null || old > LATE_MS));
+    this.age.textContent = ageWords(old, channel, scale(channel, speedUnit()));
   }
 
   draw(now) {

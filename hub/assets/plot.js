@@ -138,12 +138,26 @@ export class Strip {
       const [begin, end] = [x(from), x(to)];
       lasted[kind] = (lasted[kind] ?? 0) + Math.max(0, Math.min(to, max) - Math.max(from, min));
       // A short one is still seen.
-      if (to >= min && from <= max && kind !== "none") paint(context, kind, begin, 0, Math.max(end - begin, devicePixelRatio), this.canvas.height);
+      if (to < min || from > max || kind === "none") continue;
+      // What may lie anywhere here leaves the quality of what does lie here to be seen.
+      const top = kind === "undated" ? this.canvas.height * 0.65 : 0;
+      paint(context, kind, begin, top, Math.max(end - begin, devicePixelRatio), this.canvas.height - top);
     }
     const share = (s) => Math.round((100 * s) / (max - min)) + " %";
     const told = Object.entries(lasted).filter(([, s]) => s > 0).map(([kind, s]) => `${SAID[kind]} ${share(s)}`);
     this.canvas.setAttribute("aria-label", "Quality: " + (told.join(", ") || "nothing known"));
   }
+}
+
+/** Pieces of one kind that overlap, as one. */
+export function united(pieces) {
+  const all = [];
+  for (const piece of [...pieces].sort((a, b) => a.from - b.from)) {
+    const last = all.at(-1);
+    if (last && piece.from <= last.to) last.to = Math.max(last.to, piece.to);
+    else all.push({ ...piece });
+  }
+  return all;
 }
 
 /** Pieces of equal kind next to each other, as one. */

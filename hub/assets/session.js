@@ -9,6 +9,12 @@ export class Refused extends Error {
   }
 }
 
+// By how much the hub's clock is ahead of the browser's; a phone's may be minutes off, and what is told by its time is not.
+let hubAhead = 0;
+
+/** Now by the hub's clock, ms; the browser's own where the two agree to the second that an answer tells. */
+export const hubNow = () => Date.now() + hubAhead;
+
 export const toLogin = () => {
   if (location.pathname !== "/login") location.replace("/login?next=" + encodeURIComponent(location.pathname + location.search));
 };
@@ -23,6 +29,8 @@ export async function ask(path, { signal, method = "GET", body, headers, stay } 
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The hub cannot be reached.");
   }
+  const ahead = Date.parse(answer.headers.get("Date") ?? "") + 500 - Date.now();
+  if (!Number.isNaN(ahead)) hubAhead = Math.abs(ahead) > 2000 ? ahead : 0;
   if (answer.status === 401 && !stay) toLogin();
   const text = await answer.text();
   let said = null;

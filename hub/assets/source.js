@@ -85,7 +85,10 @@ export function shapeSamples(answer) {
   const notes = [];
   if (answer.method?.name !== "all" && answer.method?.samples) notes.push(`They stand for ${whole(answer.method.samples)} samples; no peak is left out.`);
   if (answer.truncated) notes.push("The range holds more than can be shown at once: the end is missing. Zoom in.");
-  if (answer.clock) notes.push(answer.clock === "untrusted" ? "Nobody vouches for these times." : `Times vouched for by ${CLOCK[answer.clock] ?? answer.clock}.`);
+  if (answer.clock) {
+    const off = answer.utc_uncertainty_s == null ? "" : `, at most ${answer.utc_uncertainty_s.toPrecision(2)} s off`;
+    notes.push(answer.clock === "untrusted" ? "Nobody vouches for these times." : `Times vouched for by ${CLOCK[answer.clock] ?? answer.clock}${off}.`);
+  }
   return { kind: "samples", unit: answer.unit, bucketS: 0, notes, ...found.done(true) };
 }
 

@@ -40,7 +40,7 @@ export class Table {
       heads.append(column.head);
       const cell = make("td", { role: "cell", "data-column": column.key });
       if (column.key !== "status") {
-        const hint = column.numeric ? "text, >5, 0..9" : "contains";
+        const hint = column.numeric ? ">5, 0..9" : "contains";
         column.input = make("input", { type: "search", "aria-label": `Filter by ${column.title.toLowerCase()}`, placeholder: hint, name: column.key, autocomplete: "off", spellcheck: "false" });
         column.input.addEventListener("input", () => this.filterBy(column.key, column.input.value));
         cell.append(make("span", { class: "of", "aria-hidden": "true" }, column.title), column.input);
@@ -71,6 +71,15 @@ export class Table {
     }
     known.row = row;
     known.dirty = true;
+  }
+
+  /** A row that there is no more. */
+  remove(id) {
+    const known = this.rows.get(id);
+    if (!known) return;
+    this.rows.delete(id);
+    this.order.splice(this.order.indexOf(known), 1);
+    known.root.remove();
   }
 
   /** Writes what changed. `all` also what only time changes, as ages. */

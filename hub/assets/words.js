@@ -11,6 +11,8 @@ export const REASON = {
   "fault": "Sensor fault",
   "out-of-range": "Out of range",
   "no-target": "Nothing to measure in sight",
+  // Said by these pages: the hub has a value, but none of now.
+  "gone": "No value now",
 };
 
 export const CONNECTION = {

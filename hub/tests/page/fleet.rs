@@ -151,6 +151,11 @@ async fn losses_are_told_in_the_table_with_what_they_are() {
     let first = batch("truck-7", 11, [Record::Loss(loss)]);
     gateway.batch(&speedwell_wire::Batch { oldest_seq: 11, ..first }).await;
     browser.reads(&cell("truck-7", "losses"), "1,700 samples, 10 records missing").await;
+
+    let other = says(&broker, "truck-8", Ok((9.0, 0.02, Quality::Good))).await;
+    let later = seconds("truck-8", 11..=20);
+    other.batch(&speedwell_wire::Batch { oldest_seq: 11, ..later }).await;
+    browser.reads(&cell("truck-8", "losses"), "10 records missing").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -279,3 +279,18 @@ async fn what_is_shown_can_be_taken_away() {
     let rows = body.lines().filter(|line| line.contains("front-wheel")).count();
     assert!((150..=190).contains(&rows), "half an hour of one in 10 s: {rows}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_without_anything_says_where_there_is_something_and_leads_there() {
+    let Some(Month { browser, rig, .. }) = month().await else { return };
+    let year = 365 * 86_400_000;
+    browser.watch(rig.hub().http, &path(now_ms() - 3 * year, now_ms() - 2 * year)).await;
+    shown(&browser).await;
+    let note = "document.querySelector('.notes').textContent";
+    let said = "/^Nothing was recorded in this range. The newest value there is is of \\d{4}-.*\\.$/";
+    browser.sees(&format!("{said}.test({note})")).await;
+    browser.click(".newest").await;
+    browser.sees(&format!("{POINTS} > 0")).await;
+    shown(&browser).await;
+    browser.reads("document.querySelector('.newest').hidden", true).await;
+}

@@ -42,6 +42,13 @@ async fn who_has_to_log_in_comes_back_to_the_page_he_wanted_and_may_leave_again(
     browser.sees("!document.getElementById('who').hidden").await;
     browser.reads("document.cookie", "").await;
 
+    // A session that ends elsewhere ends here as well, and the page is come back to.
+    browser.run("fetch('/api/v1/logout', {method: 'POST'})").await;
+    browser.reads("location.pathname + location.search", "/login?next=%2Fgateway%2Ftruck-7").await;
+    browser.reads("document.activeElement.name", "name").await;
+    browser.press(&format!("erika{TAB}{PASSWORD}{ENTER}")).await;
+    browser.reads("document.querySelector('#who .name')?.textContent", "erika").await;
+
     browser.click("#who button").await;
     browser.reads("location.pathname", "/login").await;
     for page in ["/", "/history"] {

@@ -45,7 +45,7 @@ async fn the_fleet_tells_vehicle_and_customer_and_vehicles_that_were_never_heard
         )
         .await;
     browser.watch(at, "/gateway/truck-7").await;
-    browser.reads("document.querySelector('.vehicle').textContent", "M-SW 1 · Actros").await;
+    browser.reads("document.querySelector('.vehicle').textContent", "M-SW 1 · Actros · Isar Transport").await;
     browser
         .sees("document.querySelector('.timeline canvas').getAttribute('aria-label')?.includes('Connected') === true")
         .await;
@@ -59,5 +59,47 @@ async fn the_fleet_tells_vehicle_and_customer_and_vehicles_that_were_never_heard
         .reads("document.querySelector('.timeline tbody tr:nth-child(2) td:nth-child(2)')?.textContent", "Connected")
         .await;
     browser.picture("registry").await;
+    browser
+        .reads(
+            "document.querySelector('.gateway .state .text').textContent.split(',')[0]",
+            "Disconnected: connection lost",
+        )
+        .await;
     assert_eq!(browser.complaints().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_fleet_is_told_who_goes_why_and_which_vehicles_come_and_go() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let at = rig.hub().http;
+    let gateway = says(&broker, "truck-7", Ok((9.0, 0.02, Quality::Good))).await;
+    browser.watch(at, "/").await;
+    browser.sees("document.querySelectorAll('.fleet tbody tr').length === 1").await;
+    browser.run("window.same = true").await;
+
+    gateway.publish(gateway.topics.status(), true, status("truck-7", false)).await;
+    let why = "[...document.querySelectorAll('[data-row=truck-7] [data-column=status] span')].slice(1, 3).map((s) => s.textContent)";
+    browser.reads(why, json!(["Disconnected", "connection lost"])).await;
+
+    let vehicle = json!({"id": "v1", "registration": "M-SW 1", "name": "", "customer": null, "gateways": ["truck-7"]});
+    let (status, _, answer) = http::request(at, "POST", "/api/v1/vehicles", Some(&vehicle)).await;
+    assert!(status < 300, "{answer}");
+    let plate = "document.querySelector('[data-row=truck-7] [data-column=vehicle] .text').textContent";
+    browser.reads(plate, "M-SW 1").await;
+    let (status, _, answer) = http::request(at, "DELETE", "/api/v1/vehicles/v1", None).await;
+    assert!(status < 300, "{answer}");
+    browser.reads(plate, "—").await;
+    browser.reads("document.querySelector('main').dataset.vehicles", "none").await;
+
+    let bare = json!({"id": "v2", "registration": "M-SW 2", "name": "", "customer": null, "gateways": []});
+    http::request(at, "POST", "/api/v1/vehicles", Some(&bare)).await;
+    browser.sees("!!document.querySelector('[data-row=\\'vehicle v2\\']')").await;
+    http::request(at, "DELETE", "/api/v1/vehicles/v2", None).await;
+    browser
+        .reads("[...document.querySelectorAll('.fleet tbody tr')].map((row) => row.dataset.row)", json!(["truck-7"]))
+        .await;
+    browser.reads("window.same", true).await;
 }
