@@ -63,7 +63,7 @@ class Page {
         if (change.kind === "gateway" && change.id === this.id) {
           this.presence = change;
           this.numbers();
-          this.timeline.load();
+          this.timeline.take(change);
         }
         if (change.kind === "sensor" && change.gateway === this.id) this.health.sensorsKnown.set(change.id, change);
       },

@@ -40,6 +40,12 @@ export class Timeline {
     new ResizeObserver(() => this.draw()).observe(this.canvas.parentElement);
   }
 
+  /** A change as it happens. */
+  take(change) {
+    this.told = change;
+    this.load();
+  }
+
   async load() {
     this.asking?.abort();
     this.asking = new AbortController();
@@ -52,6 +58,13 @@ export class Timeline {
     this.pieces = changes
       .map((c) => ({ state: c.state, reason: c.reason, from: Date.parse(c.from), to: c.until ? Date.parse(c.until) : to }))
       .sort((a, b) => a.from - b.from);
+    // What was pushed may not be in the store yet.
+    const last = this.pieces.at(-1);
+    const since = Date.parse(this.told?.since);
+    if (since > (last?.from ?? -Infinity)) {
+      if (last) last.to = Math.min(last.to, since);
+      this.pieces.push({ state: this.told.state, reason: this.told.reason, from: since, to });
+    }
     this.range = [from, to];
     this.root.hidden = this.pieces.length === 0;
     this.draw();
