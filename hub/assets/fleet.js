@@ -47,6 +47,7 @@ class Fleet {
     this.follow();
     this.loadVehicles();
     setInterval(() => this.draw(), DRAW_MS);
+    setInterval(() => document.hidden || this.table.keepUp(Date.now()), DRAW_MS);
     setInterval(() => this.draw(true), AGES_MS);
     setInterval(() => this.loadVehicles(), VEHICLES_MS);
   }

@@ -1,5 +1,8 @@
-// A table of many rows that change all the time: sorted, filtered, and written only where something is new.
+// A table of many rows that change all the time: sorted and filtered by what they hold, not by what stands in the page.
 //
+// Every row is in the page, so that a search in it, a printer and a screen reader find it; the browser lays out only those
+// in view (`content-visibility` in fleet.css), and only they are written as soon as something is new. The others are made
+// and kept up a few at a time, so that no number of rows keeps the page from answering.
 // Rows are put in order again at most every RESORT_MS, and not under a pointer that moves over them: what a person is
 // about to press must not jump away. A row that has the focus is never taken out of the page, so it keeps the focus.
 
@@ -7,6 +10,11 @@ import { matcher } from "/assets/filter.js";
 
 const RESORT_MS = 1000;
 const POINTER_RESTS_MS = 2000;
+// Rows that are made at a time, and rows out of view that are written at a time.
+const MADE = 40;
+const KEPT_UP = 30;
+// Rows so near to the view are written as if they were in it: scrolled to, they are right already.
+const NEAR = "200px 0px";
 
 function make(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -26,7 +34,11 @@ export class Table {
     this.collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
     this.sorted = 0;
     this.pointed = -Infinity;
+    this.near = new Set();
+    this.next = 0; // of the rows out of view, the one to be kept up next
+    this.observer = new IntersectionObserver((changes) => this.looked(changes), { rootMargin: NEAR });
     this.build(caption);
+    window.addEventListener("beforeprint", () => this.made().forEach((known) => this.write(known, Date.now())));
   }
 
   build(caption) {
@@ -47,7 +59,7 @@ export class Table {
       }
       filters.append(cell);
     }
-    this.filterRow = filters;
+    this.blank = make("tr", { role: "row" }, ...this.columns.map(({ key, title }) => make("td", { role: "cell", "data-column": key, "data-label": title })));
     this.root = make("table", { role: "table" }, make("caption", {}, caption), make("thead", { role: "rowgroup" }, heads, filters), this.body);
     this.body.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse") this.pointed = performance.now(); });
     this.showSort();
@@ -57,16 +69,9 @@ export class Table {
   put(row) {
     let known = this.rows.get(row.id);
     if (!known) {
-      known = { cells: {}, shown: true };
-      known.root = make("tr", { role: "row", "data-row": row.id });
-      for (const { key, title } of this.columns) {
-        const cell = make("td", { role: "cell", "data-column": key, "data-label": title });
-        known.root.append(cell);
-        known.cells[key] = { root: cell, parts: [], text: "" };
-      }
+      known = { shown: true };
       this.rows.set(row.id, known);
       this.order.push(known);
-      this.body.append(known.root);
       this.unsorted = true;
     }
     known.row = row;
@@ -79,24 +84,83 @@ export class Table {
     if (!known) return;
     this.rows.delete(id);
     this.order.splice(this.order.indexOf(known), 1);
+    this.near.delete(known);
+    if (!known.root) return;
+    this.observer.unobserve(known.root);
     known.root.remove();
   }
 
-  /** Writes what changed. `all` also what only time changes, as ages. */
+  /** Writes what changed and is in view. `all` also what only time changes, as ages. */
   draw(now, all) {
-    for (const known of this.rows.values()) {
+    for (const known of this.order) {
       if (!known.dirty && !all) continue;
       known.dirty = false;
-      for (const column of this.columns) this.write(known, column, now);
       this.pass(known, now);
+      if (this.near.has(known)) this.write(known, now);
     }
     const rested = performance.now();
     if (this.unsorted || (rested - this.sorted > RESORT_MS && rested - this.pointed > POINTER_RESTS_MS)) this.arrange(now);
+    if (!this.making) this.make();
   }
 
-  write(known, column, now) {
-    const cell = known.cells[column.key];
-    const { parts, kind, late, label } = column.cell(known.row, now, this.unit());
+  /** Writes a few of the rows out of view, each time the next ones. */
+  keepUp(now) {
+    const made = this.made();
+    for (let n = Math.min(KEPT_UP, made.length); n > 0; n -= 1) {
+      const known = made[this.next++ % made.length];
+      if (!this.near.has(known)) this.write(known, now);
+    }
+    this.next %= made.length || 1;
+  }
+
+  /** Those that are in the page, in the order in which they stand there. */
+  made() {
+    return this.order.filter(({ root }) => root);
+  }
+
+  /** Puts rows into the page that are not there yet: a few, and the next ones once the browser has shown those. */
+  make() {
+    const now = Date.now();
+    let left = MADE;
+    let before = null;
+    this.making = false;
+    for (const known of this.order) {
+      if (!known.root && left === 0) {
+        this.making = true;
+        requestAnimationFrame(() => this.make());
+        return;
+      }
+      if (!known.root) {
+        left -= 1;
+        known.root = this.blank.cloneNode(true);
+        known.root.dataset.row = known.row.id;
+        known.root.hidden = !known.shown;
+        known.cells = [...known.root.children].map((cell) => ({ root: cell, parts: [] }));
+        this.write(known, now);
+        if (before) before.after(known.root); else this.body.prepend(known.root);
+        this.observer.observe(known.root);
+      }
+      before = known.root;
+    }
+  }
+
+  looked(changes) {
+    const now = Date.now();
+    for (const { target, isIntersecting } of changes) {
+      const known = this.rows.get(target.dataset.row);
+      if (!isIntersecting) this.near.delete(known);
+      else if (known && !this.near.has(known)) {
+        this.near.add(known);
+        this.write(known, now);
+      }
+    }
+  }
+
+  write(known, now) {
+    this.columns.forEach((column, i) => this.writeCell(known, known.cells[i], column.cell(known.row, now, this.unit())));
+  }
+
+  writeCell(known, cell, { parts, kind, late, label }) {
     parts.forEach(([name, text], i) => {
       let part = cell.parts[i];
       if (!part || part.name !== name) {
@@ -111,21 +175,25 @@ export class Table {
     if (cell.kind !== kind) { cell.kind = kind; if (kind) cell.root.dataset.kind = kind; else delete cell.root.dataset.kind; }
     if (cell.late !== late) { cell.late = late; cell.root.classList.toggle("late", Boolean(late)); }
     if (cell.label !== label) { cell.label = label; if (label) cell.root.title = label; else cell.root.removeAttribute("title"); }
-    cell.text = parts.map(([, text]) => text).filter(Boolean).join(" ");
   }
 
   /** Whether the filters let a row through. */
   pass(known, now) {
     const shown = this.columns.every((column) => {
       const filter = this.filters[column.key];
-      return !filter || filter(column.numeric ? column.sort(known.row, now, this.unit()) : null, known.cells[column.key].text, known.row);
+      if (!filter) return true;
+      const text = column.cell(known.row, now, this.unit()).parts.map(([, part]) => part).filter(Boolean).join(" ");
+      return filter(column.numeric ? column.sort(known.row, now, this.unit()) : null, text, known.row);
     });
-    if (shown !== known.shown) { known.shown = shown; known.root.hidden = !shown; }
+    if (shown === known.shown) return;
+    known.shown = shown;
+    if (known.root) known.root.hidden = !shown;
   }
 
   arrange(now) {
     this.unsorted = false;
     this.sorted = performance.now();
+    this.made().forEach((known, at) => { known.at = at; });
     const column = this.columns.find(({ key }) => key === this.sort.key);
     for (const known of this.order) known.by = column.sort(known.row, now, this.unit());
     const sign = this.sort.down ? -1 : 1;
@@ -135,12 +203,18 @@ export class Table {
       if (a.by === null || b.by === null) return (a.by === null) - (b.by === null) || this.collator.compare(a.row.id, b.row.id);
       return sign * order(a.by, b.by) || this.collator.compare(a.row.id, b.row.id);
     });
-    // From the last to the first, each before the one after it; the row with the focus stays and the others go round it.
-    const kept = this.body.contains(document.activeElement) ? document.activeElement.closest("tr") : null;
+    this.move();
+  }
+
+  /** Puts the rows of the page in their order by the fewest moves; the row with the focus stays and the others go round it. */
+  move() {
+    const made = this.made();
+    const focused = this.body.contains(document.activeElement) ? document.activeElement.closest("tr") : null;
+    const stay = staying(made.map(({ at }) => at), made.findIndex(({ root }) => root === focused));
     let after = null;
-    for (let i = this.order.length - 1; i >= 0; i -= 1) {
-      const { root } = this.order[i];
-      if (root !== kept && root.nextElementSibling !== after) this.body.insertBefore(root, after);
+    for (let i = made.length - 1; i >= 0; i -= 1) {
+      const { root } = made[i];
+      if (!stay.has(i)) this.body.insertBefore(root, after);
       after = root;
     }
   }
@@ -180,4 +254,26 @@ export class Table {
     for (const { shown } of this.rows.values()) n += shown;
     return n;
   }
+}
+
+/**
+ * Which of the rows may stay where they are, the most that can: `at` is where each stood, in the order they are to have.
+ * Those that stay are a longest ascending row of numbers; the one at `kept`, if any, is among them.
+ */
+export function staying(at, kept = -1) {
+  const ends = []; // of the ascending rows of each length the least last one, as its index
+  const previous = [];
+  at.forEach((value, i) => {
+    if (kept >= 0 && i !== kept && (i < kept) !== (value < at[kept])) return;
+    let [low, high] = [0, ends.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (at[ends[middle]] < value) low = middle + 1; else high = middle;
+    }
+    previous[i] = ends[low - 1];
+    ends[low] = i;
+  });
+  const stay = new Set();
+  for (let i = ends.at(-1); i !== undefined; i = previous[i]) stay.add(i);
+  return stay;
 }

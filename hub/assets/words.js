@@ -77,8 +77,10 @@ export function number(value, digits) {
   return Number(text) === 0 ? (0).toFixed(digits) : text;
 }
 
+const WHOLE = new Intl.NumberFormat("en-GB");
+
 /** A whole number with its thousands apart. */
-export const whole = (n) => n.toLocaleString("en-GB");
+export const whole = (n) => WHOLE.format(n);
 
 /** An uncertainty with two digits that count. */
 export function uncertainty(value) {
