@@ -33,7 +33,7 @@ pub const MAX_PACKET: usize = 8 * 1024 * 1024;
 /// A broken connection is noticed within two of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Messages read ahead of the loop that takes them.
-const READ_AHEAD: usize = 64;
+const READ_AHEAD: usize = 16;
 /// Acknowledgements and confirmations that may wait for the line: twice all that may be outstanding. The line reads only
 /// when none waits, so there are never more.
 const REQUESTS: usize = 4096;
