@@ -133,14 +133,16 @@ async fn every_number_moves_with_what_it_is_of() {
         ("speedwell_hub_query_duration_seconds_count", 3.0),
         ("speedwell_hub_queries_in_flight", 0.0),
         ("speedwell_hub_store_up", 1.0),
-        ("speedwell_hub_store_queue_length", 0.0),
         ("speedwell_hub_watchers", 0.0),
     ] {
         assert_eq!(now.get(sample), value, "{sample}");
     }
+    // What is noted of who is connected may be on its way.
+    let (queue, limit) = (now.get("speedwell_hub_store_queue_length"), now.get("speedwell_hub_store_queue_limit"));
+    assert!((0.0..=2.0).contains(&queue) && limit > 2.0, "{queue} of {limit}");
     assert!(now.get("speedwell_hub_commit_duration_seconds_count") >= 2.0);
     assert!(now.get("speedwell_hub_commit_duration_seconds_sum") > 0.0);
-    assert!(now.get("speedwell_hub_store_size_bytes") > 4096.0 && now.get("speedwell_hub_store_queue_limit") > 0.0);
+    assert!(now.get("speedwell_hub_store_size_bytes") > 4096.0);
     for (name, kind) in &now.kinds {
         let falls = |(key, value): (&String, &f64)| before.samples.get(key).is_some_and(|old| value < old);
         let own = |(key, _): &(&String, &f64)| key.split('{').next() == Some(name.as_str());
