@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::rig::{LONG, http::request, until};
+use crate::rig::{LONG, free_port, http::request, until};
 
 /// Keys that WebDriver names by characters of its own.
 pub(crate) const TAB: &str = "\u{e004}";
@@ -33,7 +33,8 @@ impl Browser {
             println!("skipped: no chromedriver (Debian: chromium-driver)");
             return None;
         };
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // Not one of those that connections go out from: who asks whether anybody listens there may meet himself.
+        let port = free_port();
         let driver = Command::new(program)
             .arg(format!("--port={port}"))
             .stdout(Stdio::null())
