@@ -4,7 +4,7 @@
 //! Out     a [`Who`] for whoever is known, and what a route asks of him ([`rules`]); refusals that say what lacks.
 //! Keeps   the [`book`] on disk; in memory every session and key that lets somebody in, so that a request costs a hash
 //!         and a look into a table: at most [`book::MAX_SESSIONS`] and [`book::MAX_KEYS`].
-//! Imports `config` ([access]).
+//! Imports `config` (`[access]`).
 //!
 //! A hub with neither users nor keys asks nobody and serves its own machine only. With the first of them it asks, at
 //! once, and does not cease to while it runs. A revocation made through the hub takes effect before it is answered, and

@@ -10,11 +10,11 @@ use crate::store::Standing;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Connection {
-    /// It says so, and has been heard within [`SILENT_AFTER`].
+    /// It says so, and has been heard within 150 s, two and a half beats of its status.
     Online,
     /// It said goodbye, or the broker says that its connection broke.
     Offline,
-    /// It is connected by what was last said, but nothing has come for longer than [`SILENT_AFTER`].
+    /// It is connected by what was last said, but nothing has come for longer than that.
     Silent,
     /// Only stored records are known of it.
     Unknown,
