@@ -27,7 +27,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{Ack, Event, KEEP_ALIVE, MAX_PACKET, Message, Route};
 
-/// Getting to the broker, TLS included, and its answer to the greeting.
+/// Getting to the broker, TLS included. Its answer to the greeting has as long as any other: see [`WATCHDOG`].
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// A healthy broker answers at least a ping a keep-alive and takes what it is sent; one that does neither is gone.
 const WATCHDOG: Duration = Duration::from_secs(2 * KEEP_ALIVE.as_secs() + 5);
