@@ -3,7 +3,7 @@
 //!
 //! A client sends the next request of a connection when the last was answered, or `DEPTH` at a time (pipelining). The
 //! clients share the machine's cores with the hub; the processor time is the hub's alone.
-//! `cargo bench -p speedwell-hub --bench doors -- REQUESTS`
+//! `cargo bench -p speedwell-hub --bench doors -- [REQUESTS] [WORDS]`, only what has all these words in its name.
 
 use std::{
     fs,
@@ -36,7 +36,9 @@ enum Door {
 }
 
 fn main() {
-    let requests = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(REQUESTS);
+    let told: Vec<String> = std::env::args().skip(1).filter(|told| !told.starts_with("--")).collect();
+    let requests = told.iter().find_map(|told| told.parse().ok()).unwrap_or(REQUESTS);
+    let words = || told.iter().filter(|told| told.parse::<u64>().is_err());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     for (what, door, connections, depth) in [
         ("HTTP, 100 connections", Door::Http, 100, 1),
@@ -48,6 +50,9 @@ fn main() {
         ("HTTP alias (three readings each), 2,000 connections", Door::Alias, 2000, 1),
         ("TCP, 64 connections, 64 messages at a time each (three readings each)", Door::Tcp, 64, 64),
     ] {
+        if !words().all(|word| what.contains(word.as_str())) {
+            continue;
+        }
         let (rate, cpu) = runtime.block_on(measure(door, requests, connections, depth));
         println!("| single items over {what}, durable in SQLite | {rate:.0} items/s | |");
         println!("| the hub's CPU a million | {cpu:.1} s | |");

@@ -18,7 +18,7 @@ use std::{
 use axum::{
     Json,
     body::{Body, Bytes, HttpBody},
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -100,8 +100,8 @@ enum Refusal {
 }
 
 /// See the module.
-pub(in crate::api) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let allowed = allowed_origin(&gate, request.headers());
+pub(in crate::api) async fn guard(gate: &Permissions, mut request: Request, next: Next) -> Response {
+    let allowed = allowed_origin(gate, request.headers());
     if let Some(preflight) = allowed.as_ref().and_then(|_| preflight(&request)) {
         return with_origin(preflight, allowed);
     }
@@ -148,11 +148,13 @@ impl Permissions {
             Some(_) if !self.access.is_on() => return Err(Refusal::NobodyYet(need)),
             Some(_) => return Err(Refusal::Lacks(need)),
         }
-        if need == Need::Ingest
-            && let Some(source) = who.as_ref().and_then(Who::source)
-        {
-            let source = Source(source.to_owned());
-            request.extensions_mut().insert(source);
+        // Each is a piece of memory, and who sends readings one by one sends many: the way of those asks for no more.
+        if need == Need::Ingest {
+            if let Some(source) = who.as_ref().and_then(Who::source) {
+                let source = Source(source.to_owned());
+                request.extensions_mut().insert(source);
+            }
+            return Ok(who);
         }
         request.extensions_mut().insert(way);
         if let Some(who) = &who {

@@ -1,6 +1,9 @@
 //! Readings that came one by one, into SQLite.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use rusqlite::{Connection, OptionalExtension, params};
+use speedwell_wire::{GatewayId, Quantity};
 
 use super::{rows::Tables, unword, word};
 use crate::store::{
@@ -8,40 +11,61 @@ use crate::store::{
     rows::RowsMut,
 };
 
+/// What a piece of work brought of a series.
+struct Series<'a> {
+    id: i64,
+    /// Readings that were not there.
+    stored: u32,
+    /// The newest of them.
+    newest: Option<&'a Reading>,
+}
+
 pub(super) fn put(tx: &Connection, readings: &Readings, marks: &mut Marks) -> Result<ReadingsDone, StoreError> {
     if let Some(done) = answered(tx, readings)? {
         return Ok(done);
     }
     let mut done = ReadingsDone::default();
-    let mut newest: Vec<(i64, &Reading)> = Vec::new();
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?)")?;
+    let mut quality = (Quality::Good, word(&Quality::Good));
+    // What is of a series is asked and told once, however many of its readings came.
+    let mut series: HashMap<(&GatewayId, &str, Quantity), Series<'_>> = HashMap::new();
     // A value that is no number has no place: SQLite would take it for none, and refuse all that came with it.
     for reading in readings.items.iter().filter(|reading| reading.value.is_finite()) {
-        let series = Tables(tx).series_id(&reading.device, &reading.sensor, reading.quantity)?;
-        let new = tx.prepare_cached("INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?)")?.execute(params![
-            series,
-            reading.utc_ns,
-            reading.value,
-            reading.uncertainty.filter(|u| u.is_finite()),
-            word(&reading.quality)
-        ])?;
+        let series = match series.entry((&reading.device, &reading.sensor, reading.quantity)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let id = Tables(tx).series_id(&reading.device, &reading.sensor, reading.quantity)?;
+                new.insert(Series { id, stored: 0, newest: None })
+            }
+        };
+        if quality.0 != reading.quality {
+            quality = (reading.quality, word(&reading.quality));
+        }
+        let uncertainty = reading.uncertainty.filter(|u| u.is_finite());
+        let new = insert.execute(params![series.id, reading.utc_ns, reading.value, uncertainty, quality.1])?;
         if new == 0 {
             done.duplicates += 1;
             continue;
         }
         done.add(&reading.device);
         marks.add(&reading.device, reading.utc_ns, reading.utc_ns);
-        let newer = tx
-            .prepare_cached(
-                "UPDATE series SET readings = readings + 1, newest_ns = max(coalesce(newest_ns, ?2), ?2)
-                 WHERE id = ?1 RETURNING newest_ns = ?2",
-            )?
-            .query_row(params![series, reading.utc_ns], |row| row.get::<_, bool>(0))?;
-        if newer {
-            newest.retain(|(other, _)| *other != series);
-            newest.push((series, reading));
+        series.stored += 1;
+        if series.newest.is_none_or(|newest| newest.utc_ns < reading.utc_ns) {
+            series.newest = Some(reading);
         }
     }
-    done.newest = newest.into_iter().map(|(_, reading)| latest_of(reading)).collect();
+    for Series { id, stored, newest } in series.into_values() {
+        let Some(newest) = newest else { continue };
+        let newer = tx
+            .prepare_cached(
+                "UPDATE series SET readings = readings + ?3, newest_ns = max(coalesce(newest_ns, ?2), ?2)
+                 WHERE id = ?1 RETURNING newest_ns = ?2",
+            )?
+            .query_row(params![id, newest.utc_ns, stored], |row| row.get::<_, bool>(0))?;
+        if newer {
+            done.newest.push(latest_of(newest));
+        }
+    }
     remember(tx, readings, &done)?;
     Ok(done)
 }
