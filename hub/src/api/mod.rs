@@ -20,6 +20,7 @@
 
 pub mod access;
 mod assets;
+mod bodies;
 pub mod export;
 mod feed;
 mod fleet;
@@ -53,13 +54,17 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::{
+    sync::{Mutex, Semaphore, watch},
+    task::spawn_blocking,
+};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use feed::Patience;
 
 use crate::{
+    access::{Need, rules},
     config::SpeedUnit,
     ingest::{
         Counters,
@@ -68,7 +73,7 @@ use crate::{
     live::{Board, GatewayView},
     metrics::Metrics,
     presence::Presence,
-    store::Read,
+    store::{Read, StoreError},
 };
 
 /// History queries at once; more wait. Each holds a thread and a database connection.
@@ -248,6 +253,8 @@ pub fn routes(parts: Parts) -> Router {
     Router::new()
         .merge(assets::routes())
         .merge(api)
+        .layer(middleware::from_fn_with_state(bodies::BODY_WITHIN, bodies::gathered))
+        .layer(middleware::from_fn_with_state(semaphore(bodies::ANSWERS_KIB), bodies::counted))
         .layer(middleware::from_fn_with_state(counted, metrics::timed))
         .merge(intake)
         .fallback(nowhere)
@@ -314,9 +321,15 @@ struct Gateways {
 }
 
 /// Newest values of every channel of every gateway.
-#[utoipa::path(get, path = "/api/v1/gateways", tag = "live", responses((status = 200, body = Gateways)))]
-async fn gateways(State(context): State<Context>) -> Json<Gateways> {
-    Json(Gateways { gateways: context.board.snapshot(Instant::now()) })
+#[utoipa::path(get, path = "/api/v1/gateways", tag = "live", responses((status = 200, body = Gateways), (status = 503, body = Complaint)))]
+async fn gateways(State(context): State<Context>) -> Result<Response, ApiError> {
+    // One at a time is made, as snapshots for those who watch are: of ten thousand gateways it takes a while.
+    let _making = context.snapshots.clone().lock_owned().await;
+    let made =
+        spawn_blocking(move || serde_json::to_vec(&Gateways { gateways: context.board.snapshot(Instant::now()) }));
+    let made = made.await.map_err(|_| ApiError::Stopping)?;
+    let made = made.map_err(|e| StoreError::Content(format!("what is no JSON: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], made).into_response())
 }
 
 /// How the hub is.
@@ -367,7 +380,7 @@ async fn not_so(request: Request) -> Response {
 
 /// Nothing of another origin is loaded, and no other page may frame this one.
 async fn secure(request: Request, next: Next) -> Response {
-    const HEADERS: [(header::HeaderName, &str); 5] = [
+    const HEADERS: [(header::HeaderName, &str); 4] = [
         (
             header::CONTENT_SECURITY_POLICY,
             // uPlot sets sizes through the style attribute of its elements, by script, which needs no 'unsafe-inline'.
@@ -377,8 +390,10 @@ async fn secure(request: Request, next: Next) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::CACHE_CONTROL, "no-cache"),
     ];
+    // What not everybody may see is not left on the disk of a machine that others use too.
+    let open = rules::need(request.method().as_str(), request.uri().path()) == Need::Nothing;
+    let kept = HeaderValue::from_static(if open { "no-cache" } else { "no-store" });
     let tls = request.extensions().get::<access::Peer>().is_some_and(|peer| peer.tls);
     let mut response = next.run(request).await;
     if tls {
@@ -386,6 +401,7 @@ async fn secure(request: Request, next: Next) -> Response {
         let always = HeaderValue::from_static("max-age=31536000");
         response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(always);
     }
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(kept);
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
