@@ -91,8 +91,8 @@ enum Refusal {
     #[error("a page of another origin may not do this")]
     Origin,
     #[error(
-        "this hub asks nobody who he is, and so answers only to names of this machine; behind a proxy, name it in [http] \
-         trusted-proxies, or make a user"
+        "this hub asks nobody who he is, and so answers only this machine, by a name of its own; to serve others, make the \
+         first administrator: speedwell-hub user add NAME --role admin"
     )]
     Host,
     #[error("too many requests; the limit is [access] in the hub's configuration")]
@@ -162,12 +162,17 @@ impl Permissions {
     }
 
     /// Whoever says nothing of himself, while nobody has to. A page anywhere can have its own name lead to this machine
-    /// (DNS rebinding), so no name that others could have given it is answered to.
+    /// (DNS rebinding), so no name that others could have given it is answered to; and a proxy would let the whole world
+    /// in, which an address to listen on may not do either.
     fn anyone(&self, request: &Request, way: Way) -> Result<Option<Who>, Refusal> {
         let Some(who) = self.access.anyone() else { return Ok(None) };
         let host = request.headers().get(header::HOST).map_or("", |host| host.to_str().unwrap_or("?."));
         let proxied = peer(request).is_some_and(|peer| trusted(&self.proxies, peer.address));
-        if proxied || is_of_this_machine(host) { Ok(Some(who.at(way.from))) } else { Err(Refusal::Host) }
+        if is_of_this_machine(host) && (!proxied || way.from.is_loopback()) {
+            Ok(Some(who.at(way.from)))
+        } else {
+            Err(Refusal::Host)
+        }
     }
 
     fn way(&self, request: &Request) -> Way {
