@@ -76,7 +76,7 @@ impl From<ConfigError> for Failure {
 impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
         let exit = match &error {
-            HubError::Config(_) | HubError::Tls(_) => Exit::Config,
+            HubError::Config(_) | HubError::Tls(_) | HubError::Broker(_) => Exit::Config,
             HubError::Store { source: StoreError::Newer { .. }, .. } => Exit::Data,
             _ => Exit::Unavailable,
         };
