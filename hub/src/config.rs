@@ -199,8 +199,15 @@ impl Config {
 
     /// Reads a text; `name` stands before complaints.
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
-        toml::from_str(text)
-            .map_err(|e| ConfigError::Wrong { name: name.into(), complaint: covered(e.to_string().trim_end()) })
+        let wrong = |complaint| ConfigError::Wrong { name: name.into(), complaint };
+        let config: Config = toml::from_str(text).map_err(|e| wrong(covered(e.to_string().trim_end())))?;
+        match config.store.url.is_none() && config.access_path() == config.store.path {
+            true => Err(wrong(format!(
+                "[store] path and [access] path are both {}: users and keys want a file of their own",
+                config.store.path.display()
+            ))),
+            false => Ok(config),
+        }
     }
 
     /// Files of secrets that anybody on this machine may read.
@@ -486,6 +493,17 @@ mod tests {
             let told = Config::parse(&format!("[broker]\nurl = \"mqtt://b\"\n{more}"), "t").unwrap_err().to_string();
             assert!(told.contains(&format!("line {line}")) && told.contains(wanted), "{told}");
         }
+    }
+
+    #[test]
+    fn users_and_keys_are_not_kept_in_the_file_of_the_store() {
+        let with = |more: &str| Config::parse(&format!("[broker]\nurl = \"mqtt://b\"\n{more}"), "t");
+        for more in ["[store]\npath = \"/d/access.sqlite\"\n", "[store]\npath = \"/d/a\"\n[access]\npath = \"/d/a\"\n"]
+        {
+            let told = with(more).unwrap_err().to_string();
+            assert!(told.contains("[store] path and [access] path are both /d/a"), "{told}");
+        }
+        assert!(with("[store]\npath = \"/d/access.sqlite\"\nurl = \"postgres://hub@db/hub\"\n").is_ok());
     }
 
     #[test]

@@ -301,6 +301,24 @@ fn what_an_operator_gets_wrong_is_told_with_what_to_do() {
         code == Some(78) && told.contains("[log] level \"speedwell_hub=loud\"") && told.contains("wanted"),
         "{told}"
     );
+    // A path that leads to something else does not make a hub's database of it.
+    let other = Home::new(&nowhere, "");
+    for text in [false, true] {
+        match text {
+            true => fs::write(other.database(), "a letter to somebody, long enough to be a file of its own".repeat(9))
+                .unwrap(),
+            false => {
+                let db = rusqlite::Connection::open(other.database()).unwrap();
+                db.execute_batch("CREATE TABLE letters (to_whom)").unwrap();
+            }
+        }
+        let before = fs::read(other.database()).unwrap();
+        for what in ["migrate", "run"] {
+            let (code, told) = other.ask(what, &[]);
+            assert!(code == Some(65) && told.contains("no database of a hub: name another"), "{what}: {told}");
+            assert_eq!(fs::read(other.database()).unwrap(), before, "{what}");
+        }
+    }
     let dull = Home::new(&nowhere, "[log]\nlevel = \"loud\"\n");
     let (code, told) = dull.ask("check", &[]);
     assert!(code == Some(78) && told.contains("\"loud\" is no level; wanted error, warn"), "{told}");

@@ -509,6 +509,12 @@ pub enum StoreError {
     /// Something in the database is not what this program wrote.
     #[error("database holds {0}")]
     Content(String),
+    /// It is something else's; nothing in it was changed.
+    #[error(
+        "the file is no database of a hub: name another in [store] path, or put a backup in its place (speedwell-hub restore \
+         --replace)"
+    )]
+    Foreign,
     /// A newer program has written it.
     #[error("database has form {found}, this program knows up to {known}: it is older than the one that wrote it")]
     Newer {

@@ -72,6 +72,7 @@ impl Sqlite {
         }
         let mut db = Connection::open(path)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
+        schema::ours(&db)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
@@ -145,6 +146,7 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreError::Full,
+            Some(ErrorCode::NotADatabase) => StoreError::Foreign,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked,
             _ => StoreError::Database(Box::new(error)),
         }
