@@ -9,10 +9,11 @@ use std::{
     fmt, fs, io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     num::NonZeroU32,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::access::Network;
 
@@ -72,7 +73,7 @@ pub struct Broker {
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// The MQTT client id. Fixed, because the broker keeps what arrives for it while the hub is away.
-    #[serde(default = "default_client_id")]
+    #[serde(default = "default_client_id", deserialize_with = "client_id")]
     pub client_id: String,
     /// What stands before the gateway's id in every topic.
     #[serde(default)]
@@ -84,6 +85,7 @@ pub struct Broker {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Store {
     /// The SQLite database; made when it is not there.
+    #[serde(deserialize_with = "file")]
     pub path: PathBuf,
     /// A PostgreSQL database, instead: `postgres://USER@HOST[:PORT]/DATABASE`.
     pub url: Option<StoreUrl>,
@@ -105,6 +107,7 @@ pub struct StoreUrl(String);
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Http {
     /// Address and port. Loopback unless told otherwise; anything else wants somebody who could log in.
+    #[serde(deserialize_with = "listen")]
     pub listen: SocketAddr,
     /// The hub's certificate and those between it and the authority (PEM); with it the hub speaks TLS.
     pub certificate: Option<PathBuf>,
@@ -196,8 +199,23 @@ impl Config {
 
     /// Reads a text; `name` stands before complaints.
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
-        toml::from_str(text)
-            .map_err(|e| ConfigError::Wrong { name: name.into(), complaint: covered(e.to_string().trim_end()) })
+        let wrong = |complaint| ConfigError::Wrong { name: name.into(), complaint };
+        let config: Config = toml::from_str(text).map_err(|e| wrong(covered(e.to_string().trim_end())))?;
+        match config.store.url.is_none() && config.access_path() == config.store.path {
+            true => Err(wrong(format!(
+                "[store] path and [access] path are both {}: users and keys want a file of their own",
+                config.store.path.display()
+            ))),
+            false => Ok(config),
+        }
+    }
+
+    /// Files of secrets that anybody on this machine may read.
+    pub fn open_secrets(&self) -> Vec<PathBuf> {
+        let of_feeds = self.ingest.broker.as_ref().and_then(|broker| broker.password_file.as_deref());
+        let named = [self.broker.password_file.as_deref(), self.store.password_file.as_deref(), of_feeds];
+        let all = named.into_iter().chain([self.http.key.as_deref()]).flatten().map(secret_path);
+        all.filter(|path| fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)).collect()
     }
 
     /// A hub on this broker that keeps its database at `store`, with all else as it is by default.
@@ -305,6 +323,29 @@ fn read_small(path: &Path) -> io::Result<String> {
         return Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes, so it is something else")));
     }
     fs::read_to_string(path)
+}
+
+fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(from)?;
+    let wanted = || format!("listen {text:?}: wanted ADDRESS:PORT in numbers, as 127.0.0.1:8080 or [::1]:8080");
+    text.parse().map_err(|_| D::Error::custom(wanted()))
+}
+
+fn file<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(from)?;
+    match path.file_name() {
+        Some(_) => Ok(path),
+        None => Err(D::Error::custom(format!("path {path:?}: wanted a file, as /var/lib/speedwell-hub/hub.sqlite"))),
+    }
+}
+
+/// A broker keeps nothing for a client without a name, and refuses one that wants it to (MQTT 3.1.1, 3.1.3.1).
+fn client_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    match (1..=128).contains(&text.len()) && !text.contains(char::is_control) {
+        true => Ok(text),
+        false => Err(D::Error::custom(format!("client-id {text:?}: wanted a name of 1 to 128 letters"))),
+    }
 }
 
 fn default_client_id() -> String {
@@ -438,6 +479,44 @@ mod tests {
         }
         let six = BrokerUrl::try_from("mqtts://[::1]".to_owned()).unwrap();
         assert_eq!((six.host.as_str(), six.port, six.to_string().as_str()), ("::1", 8883, "mqtts://[::1]:8883"));
+    }
+
+    #[test]
+    fn what_could_not_be_used_later_is_told_now_with_what_is_wanted() {
+        for (line, more, wanted) in [
+            (3, "client-id = \"\"\n", "wanted a name of 1 to 128 letters"),
+            (4, "[http]\nlisten = \"localhost:80\"\n", "wanted ADDRESS:PORT in numbers, as 127.0.0.1:8080"),
+            (4, "[tcp]\nlisten = \"9999\"\n", "wanted ADDRESS:PORT in numbers"),
+            (4, "[store]\npath = \"\"\n", "wanted a file"),
+            (4, "[store]\npath = \"/\"\n", "wanted a file"),
+        ] {
+            let told = Config::parse(&format!("[broker]\nurl = \"mqtt://b\"\n{more}"), "t").unwrap_err().to_string();
+            assert!(told.contains(&format!("line {line}")) && told.contains(wanted), "{told}");
+        }
+    }
+
+    #[test]
+    fn users_and_keys_are_not_kept_in_the_file_of_the_store() {
+        let with = |more: &str| Config::parse(&format!("[broker]\nurl = \"mqtt://b\"\n{more}"), "t");
+        for more in ["[store]\npath = \"/d/access.sqlite\"\n", "[store]\npath = \"/d/a\"\n[access]\npath = \"/d/a\"\n"]
+        {
+            let told = with(more).unwrap_err().to_string();
+            assert!(told.contains("[store] path and [access] path are both /d/a"), "{told}");
+        }
+        assert!(with("[store]\npath = \"/d/access.sqlite\"\nurl = \"postgres://hub@db/hub\"\n").is_ok());
+    }
+
+    #[test]
+    fn a_secret_that_anybody_may_read_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut config = Config::new(BrokerUrl { host: "b".into(), port: 1, tls: false }, "x");
+        config.http.key = Some(file.path().display().to_string());
+        let open = |mode| {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+            config.open_secrets()
+        };
+        assert_eq!((open(0o600), open(0o640)), (vec![], vec![]));
+        assert_eq!(open(0o644), [file.path()]);
     }
 
     #[test]

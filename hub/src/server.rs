@@ -215,7 +215,6 @@ impl Hub {
         }
         let ingest = ingest::run(parts, stopped.clone());
         tasks.spawn(async { Ok(ingest.await?) });
-        let scheme = if tls.is_some() { "https" } else { "http" };
         if let Some(tls) = tls.clone() {
             let look_after = tls.look_after(tls::LOOK_EVERY, stopped.clone());
             tasks.spawn(async {
@@ -234,7 +233,7 @@ impl Hub {
             Ok(())
         });
         tasks.spawn(tick(board, stopped));
-        tracing::info!(broker = %config.broker.url, "hub started, page on {scheme}://{http}");
+        tracing::info!(broker = %config.broker.url, "hub started, page on {}", config.http.page(http));
         Ok(Running { http, tcp: at_tcp, counters, reader, access, stop, tasks, gate, shut, store: writer.thread })
     }
 }
@@ -268,8 +267,9 @@ impl Running {
 
 /// Starts a hub, waits for `shutdown`, stops it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), HubError> {
+    let http = config.http.clone();
     let mut running = Hub::start(config).await?;
-    service::ready(&format!("page on http://{}", running.http));
+    service::ready(&format!("page on {}", http.page(running.http)));
     let failure = tokio::select! {
         () = shutdown => None,
         () = service::watchdog() => None,
@@ -281,9 +281,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     failure.map_or(stopped, Err)
 }
 
-/// Whether a hub may be started with this configuration, as far as it is about who may do what.
+/// Whether a hub may be started with this configuration, as far as files say so: nothing is connected to.
 pub fn check(config: &Config) -> Result<(), HubError> {
     Tls::load(&config.http)?;
+    Broker::new(&config.broker)?;
+    feeds_of(config)?;
     let path = config.access_path();
     // Who only checks need not be allowed to read who the users are, unless the answer hangs on it.
     if config.reachable(false).is_ok() {
@@ -301,6 +303,9 @@ fn may_open(config: &Config) -> Result<(Access, Option<Arc<Tls>>), HubError> {
     let access = Access::open(&path, config.access.clone()).map_err(failed)?;
     let anybody = access.anybody().map_err(failed)?;
     config.reachable(anybody)?;
+    for path in config.open_secrets() {
+        tracing::warn!("{0}: anybody on this machine may read it; chmod o-rwx {0}", path.display());
+    }
     let how = "speedwell-hub user add NAME --role admin";
     match (access.is_on(), anybody) {
         (false, _) => tracing::warn!(

@@ -384,6 +384,11 @@ async fn pages_of_other_origins_get_nothing_but_those_that_are_named() {
         let (_, head) = ask(method, "https://evil.example", more).await;
         assert!(!head.contains("access-control-"), "{head}");
     }
+    // What wants somebody is not kept by his browser; pages and assets are, and asked for again.
+    for (path, kept) in [("/api/v1/gateways", "no-store"), ("/healthz", "no-cache"), ("/", "no-cache")] {
+        let head = rig.ask("GET", path, &key, "").await.1.to_ascii_lowercase();
+        assert!(head.contains(&format!("cache-control: {kept}")), "{path}: {head}");
+    }
     // And every answer carries the headers that keep browsers safe: refusals, readings and what is not there.
     for (method, path, token) in
         [("GET", "/api/v1/gateways", ""), ("POST", "/api/v1/readings", ""), ("GET", "/none", &*key), ("GET", "/", "")]
@@ -410,4 +415,16 @@ async fn a_hub_that_asks_nobody_answers_to_this_machines_names_only_and_gives_no
     }
     rig.user("anna", Role::Admin).await;
     assert_eq!(rig.status("/api/v1/me", "").await, 401, "from the first user on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_asks_nobody_does_not_serve_the_world_through_a_proxy() {
+    let rig = hub(|config| config.http.trusted_proxies = vec!["127.0.0.1".to_owned().try_into().unwrap()]).await;
+    for (lines, expected) in
+        [("", 200), ("X-Forwarded-For: 127.0.0.1\r\n", 200), ("X-Forwarded-For: 203.0.113.7\r\n", 421)]
+    {
+        let (status, _, told) = send(rig.at(), "GET", "/api/v1/gateways", lines, b"").await;
+        assert_eq!(status, expected, "{lines}{told}");
+        assert!(status == 200 || told.contains("speedwell-hub user add"), "{told}");
+    }
 }

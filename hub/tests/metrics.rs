@@ -166,11 +166,12 @@ async fn a_store_that_does_not_work_and_a_broker_that_is_gone_are_seen() {
     gateway.confirmed(5).await;
     let other = rusqlite::Connection::open(rig.database()).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    for n in 1..=20 {
-        gateway.batch(&seconds("truck-7", n * 5 + 1..=n * 5 + 5)).await;
-    }
     let began = std::time::Instant::now();
+    let mut sent = 5;
     loop {
+        // What came before the writer began to wait may all be with it, and nothing in the queue.
+        gateway.batch(&seconds("truck-7", sent + 1..=sent + 5)).await;
+        sent += 5;
         let now = page(&rig).await;
         if now.get("speedwell_hub_store_up") == 0.0 && now.get("speedwell_hub_store_queue_length") > 0.0 {
             break;
@@ -179,7 +180,7 @@ async fn a_store_that_does_not_work_and_a_broker_that_is_gone_are_seen() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     other.execute_batch("ROLLBACK").unwrap();
-    gateway.confirmed(105).await;
+    gateway.confirmed(sent).await;
     broker.down(true);
     until("the broker is gone", || rig.counter("connected") == 0).await;
     let now = page(&rig).await;

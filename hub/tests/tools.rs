@@ -301,7 +301,33 @@ fn what_an_operator_gets_wrong_is_told_with_what_to_do() {
         code == Some(78) && told.contains("[log] level \"speedwell_hub=loud\"") && told.contains("wanted"),
         "{told}"
     );
+    // A path that leads to something else does not make a hub's database of it.
+    let other = Home::new(&nowhere, "");
+    for text in [false, true] {
+        match text {
+            true => fs::write(other.database(), "a letter to somebody, long enough to be a file of its own".repeat(9))
+                .unwrap(),
+            false => {
+                let db = rusqlite::Connection::open(other.database()).unwrap();
+                db.execute_batch("CREATE TABLE letters (to_whom)").unwrap();
+            }
+        }
+        let before = fs::read(other.database()).unwrap();
+        for what in ["migrate", "run"] {
+            let (code, told) = other.ask(what, &[]);
+            assert!(code == Some(65) && told.contains("no database of a hub: name another"), "{what}: {told}");
+            assert_eq!(fs::read(other.database()).unwrap(), before, "{what}");
+        }
+    }
+    let dull = Home::new(&nowhere, "[log]\nlevel = \"loud\"\n");
+    let (code, told) = dull.ask("check", &[]);
+    assert!(code == Some(78) && told.contains("\"loud\" is no level; wanted error, warn"), "{told}");
     let text = fs::read_to_string(home.path("hub.toml")).unwrap();
+    let broker =
+        text.replace("mqtt://127.0.0.1:1", "mqtts://127.0.0.1:1").replace("[store]", "ca-file = \"/nowhere\"\n[store]");
+    fs::write(home.path("hub.toml"), broker).unwrap();
+    let (code, told) = home.ask("check", &[]);
+    assert!(code == Some(78) && told.contains("/nowhere"), "{told}");
     let url = text.replace("[store]", "[store]\nurl = \"postgres://hub@db.example/speedwell\"");
     fs::write(home.path("hub.toml"), url).unwrap();
     for (what, to) in [("backup", "--to"), ("restore", "--from")] {
@@ -338,6 +364,9 @@ fn users_and_keys_are_copied_beside_the_database_and_come_back_only_where_there_
     assert!(code == Some(0) && told.contains("copy.sqlite.access: "), "{told}");
     let beside = home.path("copy.sqlite.access");
     assert_eq!(others_may(&beside), 0, "nobody else reads who the users are out of the copy");
+    for file in ["hub.sqlite", "hub.sqlite.lock", "copy.sqlite"] {
+        assert_eq!(others_may(&home.path(file)) & 0o007, 0, "nor where they drive out of {file}");
+    }
     let (again, mut looked) = (home.path("again.access"), 0);
     let part = home.path("again.access.part");
     backup::backup(&access, &again, |_| {
@@ -377,6 +406,10 @@ fn users_and_keys_are_copied_beside_the_database_and_come_back_only_where_there_
     assert_eq!(others_may(&access), 0);
     assert!(say(&home, "user list", "").1.contains("anna"));
     assert!(say(&home, "key list", "").1.contains("trackers"));
+    let (_, told) = say(&home, "user remove anna", "");
+    assert!(!told.contains("asks nobody"), "there is a key: {told}");
+    let (code, told) = say(&home, "key revoke trackers", "");
+    assert!(code == Some(0) && told.contains("neither a user nor a key now") && told.contains("asks nobody"), "{told}");
 }
 
 #[test]

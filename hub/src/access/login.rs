@@ -74,8 +74,27 @@ impl Access {
 
     /// Gives somebody a password. His sessions end.
     pub async fn set_password(&self, by: By, user: String, password: String) -> Result<(), AccessError> {
-        let hash = self.hashed(&user, password).await?;
-        self.change(move |book| book.set_hashed(&by, &user, &hash)).await
+        self.change_user(by, user, None, Some(password)).await
+    }
+
+    /// Gives somebody another role, another password, or both; both or neither when one cannot be. One administrator has
+    /// to be left.
+    pub async fn change_user(
+        &self,
+        by: By,
+        user: String,
+        role: Option<Role>,
+        password: Option<String>,
+    ) -> Result<(), AccessError> {
+        let hash = match password {
+            Some(password) => Some(self.hashed(&user, password).await?),
+            None => None,
+        };
+        let changed = self.change(move |book| {
+            role.map_or(Ok(()), |role| book.set_role(&by, &user, role, true))?;
+            hash.map_or(Ok(()), |hash| book.set_hashed(&by, &user, &hash))
+        });
+        changed.await
     }
 
     /// Lets somebody in from now on.
@@ -89,8 +108,9 @@ impl Access {
     async fn verified(&self, name: &str, password: String, from: IpAddr) -> Result<String, AccessError> {
         // What cannot be a name waits like one that nobody has, and costs as much.
         let user = book::checked_name(name).unwrap_or_default();
-        self.attempts(|attempts| attempts.begin(&user, from, Instant::now())).map_err(AccessError::Wait)?;
+        // First, since who is sent away has not tried.
         let _waiting = self.0.waiting.try_acquire().map_err(|_| AccessError::Busy)?;
+        self.attempts(|attempts| attempts.begin(&user, from, Instant::now())).map_err(AccessError::Wait)?;
         let _working = self.0.passwords.acquire().await.map_err(|_| AccessError::Stopping)?;
         let inner = self.0.clone();
         let verified = spawn_blocking(move || {

@@ -331,6 +331,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_sent_away_because_others_log_in_has_not_tried_a_wrong_password() {
+        let directory = tempfile::tempdir().unwrap();
+        let access = access(&directory);
+        access.add_user(By::command_line(), "anna".into(), Role::Viewer, GOOD.into()).await.unwrap();
+        let others = access.0.waiting.acquire_many(PASSWORDS_WAITING as u32).await.unwrap();
+        for _ in 0..30 {
+            assert!(matches!(access.login("anna", GOOD.into(), HERE).await, Err(AccessError::Busy)));
+        }
+        drop(others);
+        access.login("anna", GOOD.into(), HERE).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_role_does_not_change_when_the_password_that_came_with_it_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let access = access(&directory);
+        let (by, user) = (By::command_line, || "anna".to_owned());
+        access.add_user(by(), user(), Role::Viewer, GOOD.into()).await.unwrap();
+        let role = async || access.ask(|book| book.users()).await.unwrap()[0].role;
+        let both = |password: &str| access.change_user(by(), user(), Some(Role::Admin), Some(password.into()));
+        assert!(both("short").await.is_err());
+        assert_eq!(role().await, Role::Viewer);
+        both("another horse battery").await.unwrap();
+        assert_eq!(role().await, Role::Admin);
+        // The last administrator stays one, and keeps his password.
+        let no = access.change_user(by(), user(), Some(Role::Viewer), Some("a third horse battery".into())).await;
+        assert!(no.is_err() && access.login("anna", "another horse battery".into(), HERE).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn what_the_command_line_changes_is_seen_and_sessions_outlive_the_hub() {
         let directory = tempfile::tempdir().unwrap();
         let access = access(&directory);

@@ -20,6 +20,7 @@
 
 pub mod access;
 mod assets;
+mod bodies;
 pub mod export;
 mod feed;
 mod fleet;
@@ -53,13 +54,17 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::{
+    sync::{Mutex, Semaphore, watch},
+    task::spawn_blocking,
+};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use feed::Patience;
 
 use crate::{
+    access::{Need, rules},
     config::SpeedUnit,
     ingest::{
         Counters,
@@ -68,7 +73,7 @@ use crate::{
     live::{Board, GatewayView},
     metrics::Metrics,
     presence::Presence,
-    store::Read,
+    store::{Read, StoreError},
 };
 
 /// History queries at once; more wait. Each holds a thread and a database connection.
@@ -248,6 +253,8 @@ pub fn routes(parts: Parts) -> Router {
     Router::new()
         .merge(assets::routes())
         .merge(api)
+        .layer(middleware::from_fn_with_state(bodies::BODY_WITHIN, bodies::gathered))
+        .layer(middleware::from_fn_with_state(semaphore(bodies::ANSWERS_KIB), bodies::counted))
         .layer(middleware::from_fn_with_state(counted, metrics::timed))
         .merge(intake)
         .fallback(nowhere)
@@ -313,9 +320,15 @@ struct Gateways {
 }
 
 /// Newest values of every channel of every gateway.
-#[utoipa::path(get, path = "/api/v1/gateways", tag = "live", responses((status = 200, body = Gateways)))]
-async fn gateways(State(context): State<Context>) -> Json<Gateways> {
-    Json(Gateways { gateways: context.board.snapshot(Instant::now()) })
+#[utoipa::path(get, path = "/api/v1/gateways", tag = "live", responses((status = 200, body = Gateways), (status = 503, body = Complaint)))]
+async fn gateways(State(context): State<Context>) -> Result<Response, ApiError> {
+    // One at a time is made, as snapshots for those who watch are: of ten thousand gateways it takes a while.
+    let _making = context.snapshots.clone().lock_owned().await;
+    let made =
+        spawn_blocking(move || serde_json::to_vec(&Gateways { gateways: context.board.snapshot(Instant::now()) }));
+    let made = made.await.map_err(|_| ApiError::Stopping)?;
+    let made = made.map_err(|e| StoreError::Content(format!("what is no JSON: {e}")))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], made).into_response())
 }
 
 /// How the hub is.
@@ -367,12 +380,13 @@ async fn not_so(request: Request) -> Response {
 /// Before every route, and after it. One layer does both: each costs a request three pieces of memory, and most requests
 /// bring a single reading.
 async fn guarded(State(gate): State<access::Gate>, request: Request, next: Next) -> Response {
+    let need = rules::need(request.method().as_str(), request.uri().path());
     let tls = request.extensions().get::<access::Peer>().is_some_and(|peer| peer.tls);
-    secure(tls, access::guard(&gate, request, next).await)
+    secure(tls, need, access::guard(&gate, need, request, next).await)
 }
 
 /// Nothing of another origin is loaded, and no other page may frame this one.
-fn secure(tls: bool, mut response: Response) -> Response {
+fn secure(tls: bool, need: Need, mut response: Response) -> Response {
     // uPlot sets sizes through the style attribute of its elements, by script, which needs no 'unsafe-inline'.
     const PAGE: HeaderValue = HeaderValue::from_static(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -380,12 +394,13 @@ fn secure(tls: bool, mut response: Response) -> Response {
     );
     /// What is no page loads nothing at all.
     const OTHER: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-    const HEADERS: [(header::HeaderName, HeaderValue); 4] = [
+    const HEADERS: [(header::HeaderName, HeaderValue); 3] = [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
+    // What not everybody may see is not left on the disk of a machine that others use too.
+    let kept = HeaderValue::from_static(if need == Need::Nothing { "no-cache" } else { "no-store" });
     let headers = response.headers_mut();
     if tls {
         // A year. A browser that was here once does not come unencrypted again.
@@ -394,6 +409,7 @@ fn secure(tls: bool, mut response: Response) -> Response {
     }
     let page = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(if page { PAGE } else { OTHER });
+    headers.entry(header::CACHE_CONTROL).or_insert(kept);
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(value);
     }

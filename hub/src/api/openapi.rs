@@ -37,6 +37,9 @@ use crate::access::{Need, rules};
 )]
 pub(super) struct Description;
 
+/// Where it is.
+pub(super) const PATH: &str = "/api/v1/openapi.json";
+
 /// This description.
 #[utoipa::path(
     get, path = "/api/v1/openapi.json", tag = "operation",
@@ -83,8 +86,17 @@ fn complete_one(operation: &mut Value, method: &str, path: &str) {
         _ => json!([{"bearer": []}, {"cookie": []}]),
     };
     parameters(operation, path);
+    let has_body = operation.get("requestBody").is_some();
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     guarded(responses, need, rules::is_safe(&method.to_uppercase()));
+    if method == "get" && need != Need::Nothing {
+        also_told(responses, "503");
+    }
+    if has_body {
+        for status in ["408", "413"] {
+            also_told(responses, status);
+        }
+    }
     for status in ["429", "503"] {
         if let Some(response) = responses.get_mut(status) {
             response["headers"]["Retry-After"] = json!({"description": "after so many seconds", "required": true, "schema": {"type": "integer", "minimum": 1}});
@@ -105,11 +117,16 @@ fn name(method: &str, path: &str) -> String {
     std::iter::once(method).chain(alias).chain(words).collect::<Vec<_>>().join("-")
 }
 
+/// What may be answered in the place of a route, in words.
+fn also_told<'a>(responses: &'a mut Map<String, Value>, status: &str) -> &'a mut Value {
+    let content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Complaint"}}});
+    responses.entry(status).or_insert_with(|| json!({"description": "", "content": content}))
+}
+
 /// What the guard may answer in the place of any route.
 fn guarded(responses: &mut Map<String, Value>, need: Need, safe: bool) {
     let mut also = |status: &str, headers: Value| {
-        let content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Complaint"}}});
-        let response = responses.entry(status).or_insert_with(|| json!({"description": "", "content": content}));
+        let response = also_told(responses, status);
         if headers.is_object() {
             response["headers"] = headers;
         }
@@ -138,9 +155,9 @@ fn meaning(status: &str) -> &'static str {
         "408" => "the body did not come in time",
         "409" => "it would not go with what is there",
         "412" => "it has another version than `If-Match` says",
-        "413" => "too large: send it in parts",
+        "413" => "the body is too large",
         "415" => "wanted is `application/json`, without a `Content-Encoding`",
-        "421" => "asked by a name that is not this machine's, while the hub asks nobody who he is",
+        "421" => "asked from another machine, or by a name that is not this one's, while the hub asks nobody who he is",
         "422" => "it can be read, and cannot be used",
         "429" => "too often",
         "503" => "not now: the store, or the hub, cannot at this moment",

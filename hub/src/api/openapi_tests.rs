@@ -168,6 +168,97 @@ async fn what_the_description_does_not_allow_is_refused() {
     assert_eq!(nothing, StatusCode::NOT_FOUND, "who is not there cannot be left as he is");
 }
 
+/// Where a schema says no more than that something is there.
+fn empty(schema: &Value, at: &str, found: &mut Vec<String>) {
+    match schema {
+        Value::Object(fields) => {
+            let said = ["properties", "additionalProperties", "oneOf", "anyOf", "allOf", "$ref"];
+            let object = schema["type"] == "object" || schema["type"].to_string().contains("\"object\"");
+            if object && !said.iter().any(|word| fields.contains_key(*word)) {
+                found.push(at.to_owned());
+            }
+            fields.iter().for_each(|(name, value)| empty(value, &format!("{at}/{name}"), found));
+        }
+        Value::Array(all) => all.iter().enumerate().for_each(|(n, value)| empty(value, &format!("{at}/{n}"), found)),
+        _ => {}
+    }
+}
+
+/// Whether a value has the fields that a schema describes, all of them and no others, each of a type that it may have.
+fn fits(all: &Value, schema: &Value, value: &Value, at: &str) {
+    if let Some(name) = schema["$ref"].as_str() {
+        return fits(all, all.pointer(&name[1..]).unwrap(), value, at);
+    }
+    if let Some(either) = schema["oneOf"].as_array() {
+        let one = either.iter().find(|one| (one["type"] == "null") == value.is_null());
+        return fits(all, one.unwrap_or_else(|| panic!("{at}: {value}")), value, at);
+    }
+    let types = schema["type"].to_string();
+    let (kind, fine) = match value {
+        Value::Null => ("null", true),
+        Value::String(_) => ("string", true),
+        Value::Number(n) => ("integer", n.is_u64()),
+        Value::Array(items) => {
+            items.iter().for_each(|item| fits(all, &schema["items"], item, at));
+            ("array", true)
+        }
+        Value::Object(fields) => {
+            let described: BTreeSet<_> = schema["properties"].as_object().unwrap().keys().collect();
+            assert_eq!(described, fields.keys().collect(), "{at}");
+            let required = schema["required"].as_array().unwrap();
+            for (name, value) in fields {
+                let one = &schema["properties"][name];
+                assert!(one["description"].as_str().is_some_and(|words| words.len() > 5), "{at}/{name}");
+                assert!(required.iter().any(|wanted| wanted == name), "{at}/{name} is always there");
+                fits(all, one, value, &format!("{at}/{name}"));
+            }
+            ("object", true)
+        }
+        Value::Bool(_) => ("boolean", true),
+    };
+    assert!(fine && types.contains(&format!("\"{kind}\"")), "{at}: {value} is no {types}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_gateway_says_of_itself_and_what_is_stored_of_it_are_described_to_the_last_field() {
+    use speedwell_wire::{ClockSource, LogId, NoData, message};
+    let directory = tempfile::tempdir().unwrap();
+    let (router, _) = hub(directory.path()).await;
+    let all = description(&router).await;
+    let mut found = Vec::new();
+    empty(&all, "", &mut found);
+    // The description describes everything but itself, and GeoJSON, which is RFC 7946's.
+    found.retain(|at| !at.contains("openapi.json") && !at.contains("geo+json"));
+    assert!(found.is_empty(), "any object would do at {found:?}");
+
+    let sensor = |trouble| message::SensorHealth {
+        name: "front-wheel".into(),
+        trouble,
+        detail: String::new(),
+        inputs: 1,
+        lost: 2,
+        rejected: 3,
+    };
+    let health = message::Health {
+        uptime_s: 1,
+        boot: 2,
+        log: LogId(3),
+        last_seq: 4,
+        confirmed_seq: 5,
+        spool_bytes: 6,
+        lost_samples: 7,
+        clock: ClockSource::Ntp,
+        rss_bytes: 8,
+        sensors: vec![sensor(None), sensor(Some(NoData::Fault))],
+    };
+    let view = &all["components"]["schemas"]["GatewayView"]["properties"];
+    fits(&all, &view["health"], &serde_json::to_value(&health).unwrap(), "health");
+    let mut standing = crate::store::Standing::default();
+    fits(&all, &view["stored"], &serde_json::to_value(standing).unwrap(), "stored");
+    standing.log = Some(LogId(1));
+    fits(&all, &view["stored"], &serde_json::to_value(standing).unwrap(), "stored");
+}
+
 #[test]
 fn a_schema_that_is_named_twice_would_be_one_of_the_two() {
     // utoipa keeps the last of a name without a word.

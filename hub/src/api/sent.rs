@@ -1,10 +1,16 @@
-//! What of an answer has left: a long body asks before it gives more.
+//! How answers leave.
 //!
-//! hyper takes all that a body gives when answers to pipelined requests are to leave together, and holds it until the
-//! client takes it. So a body that has no end in sight counts what it gave against what the connection has written, and
-//! waits when too much lies between.
+//! **Together**, when their requests came together: a program that sends many readings over one connection costs one write
+//! a batch and not one an item. hyper has a switch for that, which holds every answer for as long as it has read anything
+//! it has not yet taken for a request. So an empty line after a body would keep the answer back until the client gives up,
+//! and what cannot be read at all would get none. Here they are held until hyper wants to read more and there is nothing,
+//! and no longer than [`HELD_FOR`].
+//!
+//! **At the client's pace**: hyper takes what a body gives into its buffers, however much the client takes. So a body that
+//! has no end in sight counts what it gave against what the connection has written, and waits when too much lies between.
 
 use std::{
+    future::Future,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
@@ -12,11 +18,27 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use axum::body::Bytes;
+use bytes::{Buf, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+    time::{Sleep, sleep},
+};
+
+/// Bytes of answers that wait for one another: some fifty short ones.
+const HELD: usize = 16 * 1024;
+/// How long they do while hyper still has something it has read: it may be what can only be answered after a commit, or
+/// nothing that will ever be a request.
+const HELD_FOR: Duration = Duration::from_millis(20);
+
+/// After the last answer, what still comes is thrown away for so long, and so much of it. A connection that is closed before
+/// its client has sent all is reset, and the client may then never see the answer.
+const LINGER: (Duration, usize) = (Duration::from_secs(1), 1024 * 1024);
 
 /// Bytes that a connection has written, and who waits for more of them. Among the extensions of each request.
 #[derive(Clone, Default)]
@@ -53,30 +75,80 @@ impl Sent {
     }
 }
 
-/// A connection that counts what it writes.
+/// A connection that counts what it writes, and writes answers to requests that came together at once.
 pub(super) struct Counted<S> {
-    pub(super) stream: S,
-    pub(super) sent: Sent,
+    stream: S,
+    sent: Sent,
+    held: BytesMut,
+    /// Whether something was read and nothing more was wanted since: another request may be in it.
+    more: bool,
+    /// What is held then leaves at this time.
+    late: Option<Pin<Box<Sleep>>>,
+    /// Until when a client that was told all may go on, and what it sent meanwhile.
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
+    /// Whether the hub stops, and waits for nobody.
+    stop: watch::Receiver<bool>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+impl<S> Counted<S> {
+    pub(super) fn new(stream: S, sent: Sent, stop: watch::Receiver<bool>) -> Self {
+        Self { stream, sent, held: BytesMut::new(), more: false, late: None, linger: None, stop }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncWrite + Unpin> Counted<S> {
+    /// Writes what is held.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.late = None;
+        while !self.held.is_empty() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.held);
+            self.sent.add(&written);
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.held.advance(n),
+            }
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.more = buf.filled().len() > before;
+        // No request is left, so no answer comes by itself that could go with these.
+        if !self.more && !self.held.is_empty() {
+            let _ = self.poll_leave(cx)?;
+        }
+        read
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.held.len() + bytes.len() <= HELD {
+            self.held.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        ready!(self.poll_leave(cx))?;
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.sent.add(&written);
         written
     }
 
+    /// So hyper hands over a long answer as it lies, and holds no second one of its own.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let size: usize = bytes.iter().map(|slice| slice.len()).sum();
+        if self.held.len() + size <= HELD {
+            bytes.iter().for_each(|slice| self.held.extend_from_slice(slice));
+            return Poll::Ready(Ok(size));
+        }
+        ready!(self.poll_leave(cx))?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
         self.sent.add(&written);
         written
@@ -87,11 +159,37 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.more && !self.held.is_empty() {
+            let late = self.late.get_or_insert_with(|| Box::pin(sleep(HELD_FOR)));
+            if late.as_mut().poll(cx).is_pending() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.poll_leave(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.linger.is_none() {
+            ready!(self.poll_leave(cx))?;
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            if *self.stop.borrow() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let Self { stream, linger, .. } = &mut *self;
+        let (until, thrown) = linger.get_or_insert_with(|| (Box::pin(sleep(LINGER.0)), 0));
+        loop {
+            let mut bytes = [0; 4096];
+            let mut part = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut *stream).poll_read(cx, &mut part) {
+                Poll::Pending => return until.as_mut().poll(cx).map(Ok),
+                Poll::Ready(Ok(())) if !part.filled().is_empty() && *thrown < LINGER.1 => {
+                    *thrown += part.filled().len()
+                }
+                // It has said all, or too much.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 

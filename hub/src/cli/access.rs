@@ -112,6 +112,17 @@ pub(crate) enum Key {
     },
 }
 
+/// Nobody would look for it in a removal: a hub that knows nobody asks nobody.
+fn warn_if_nobody(book: &Book, path: &Path) -> Result<(), Failure> {
+    if !book.anybody().map_err(|e| failed(path, e))? {
+        eprintln!(
+            "there is neither a user nor a key now: once it is started again, the hub asks nobody on this machine who he is, \
+             unless [access] required says so; beyond this machine it does not start"
+        );
+    }
+    Ok(())
+}
+
 /// Does what is asked, and says what was done.
 pub(crate) fn run(command: Access) -> Result<(), Failure> {
     match command {
@@ -155,6 +166,7 @@ fn user(command: User) -> Result<(), Failure> {
             let (mut book, path) = open(&at)?;
             book.remove_user(&by, &name, false).map_err(|e| failed(&path, e))?;
             println!("{name} may not log in any more; all sessions have ended");
+            warn_if_nobody(&book, &path)?;
         }
         User::List { at } => {
             let (book, path) = open(&at)?;
@@ -182,6 +194,7 @@ fn key(command: Key) -> Result<(), Failure> {
             let (mut book, path) = open(&at)?;
             let id = book.revoke_key(&by, &key).map_err(|e| failed(&path, e))?;
             println!("{id} lets nobody in any more");
+            warn_if_nobody(&book, &path)?;
         }
         Key::List { at } => {
             let (book, path) = open(&at)?;

@@ -65,7 +65,7 @@ fn show(last: &mut String, shown: bool, progress: &Progress) {
 pub(super) fn failure(error: backup::BackupError) -> Failure {
     let exit = match error {
         backup::BackupError::Exists(_) | backup::BackupError::Write { .. } => Exit::CannotCreate,
-        backup::BackupError::InUse(_) => Exit::TryAgain,
+        backup::BackupError::InUse(_) | backup::BackupError::UnderWay(_) => Exit::TryAgain,
         backup::BackupError::Missing(_) => Exit::Unavailable,
         backup::BackupError::Damaged { .. }
         | backup::BackupError::NotOurs { .. }

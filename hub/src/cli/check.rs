@@ -19,7 +19,10 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
     config.store.password()?;
     logging::filter(&config.log)?;
     server::check(&config)?;
-    let (path, broker, http) = (args.config.config.display(), &config.broker.url, config.http.listen);
-    println!("{path}: fine; broker {broker}, page on http://{http}");
+    for path in config.open_secrets() {
+        eprintln!("{0}: anybody on this machine may read it; chmod o-rwx {0}", path.display());
+    }
+    let (path, broker) = (args.config.config.display(), &config.broker.url);
+    println!("{path}: fine; broker {broker}, page on {}", config.http.page(config.http.listen));
     Ok(())
 }

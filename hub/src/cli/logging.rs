@@ -1,21 +1,28 @@
 //! What goes into the journal, and how.
 
-use std::io::{self, IsTerminal};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal},
+};
 
 use speedwell_hub::config::{Log, LogFormat};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{Exit, Failure};
 
 /// Whether the filter can be used.
 pub(crate) fn filter(log: &Log) -> Result<EnvFilter, Failure> {
-    EnvFilter::try_new(&log.level).map_err(|error| {
-        let level = &log.level;
-        Failure::new(
-            Exit::Config,
-            format!("[log] level {level:?}: {error}; wanted error, warn, info, debug, trace, or speedwell_hub=debug"),
-        )
-    })
+    let level = &log.level;
+    let wrong = |why: &dyn Display| {
+        let wanted = "wanted error, warn, info, debug, trace, or speedwell_hub=debug";
+        Failure::new(Exit::Config, format!("[log] level {level:?}: {why}; {wanted}"))
+    };
+    // A filter takes a single word that is no level for the name of a program's part, of which there would be no line.
+    let words = level.split(',').map(str::trim).filter(|word| !word.contains(['=', '[', ':']));
+    if let Some(word) = words.into_iter().find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(wrong(&format!("{word:?} is no level")));
+    }
+    EnvFilter::try_new(level).map_err(|error| wrong(&error))
 }
 
 /// Begins to log on standard error.

@@ -76,8 +76,8 @@ impl From<ConfigError> for Failure {
 impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
         let exit = match &error {
-            HubError::Config(_) | HubError::Tls(_) => Exit::Config,
-            HubError::Store { source: StoreError::Newer { .. }, .. } => Exit::Data,
+            HubError::Config(_) | HubError::Tls(_) | HubError::Broker(_) => Exit::Config,
+            HubError::Store { source: StoreError::Newer { .. } | StoreError::Foreign, .. } => Exit::Data,
             _ => Exit::Unavailable,
         };
         Self::new(exit, error.to_string())
@@ -87,7 +87,7 @@ impl From<HubError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match error {
-            StoreError::Newer { .. } | StoreError::Content(_) => Exit::Data,
+            StoreError::Newer { .. } | StoreError::Foreign | StoreError::Content(_) => Exit::Data,
             StoreError::InUse { .. } | StoreError::Locked => Exit::TryAgain,
             _ => Exit::Unavailable,
         };

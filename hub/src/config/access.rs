@@ -82,6 +82,12 @@ impl Http {
         }
     }
 
+    /// The page's address, when the hub listens there.
+    pub fn page(&self, at: SocketAddr) -> String {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{at}")
+    }
+
     /// The private key's text.
     pub fn private_key(&self) -> Result<Option<String>, ConfigError> {
         secret(self.key.as_deref())

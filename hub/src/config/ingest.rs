@@ -70,6 +70,7 @@ pub enum SpeedUnit {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Tcp {
     /// Address and port. Loopback unless told otherwise; anything else wants a key to be sent first.
+    #[serde(deserialize_with = "super::listen")]
     pub listen: SocketAddr,
     /// Connections at once.
     pub max_connections: NonZeroU16,

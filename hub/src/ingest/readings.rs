@@ -379,6 +379,14 @@ mod tests {
         assert_eq!((taken.items, taken.bad.len()), (1, 0));
     }
 
+    proptest! {
+        #[test]
+        fn a_value_is_kept_to_the_last_bit(value in -1e4f64..1e4) {
+            let json = format!(r#"{{"device":"a","sensor":"s","quantity":"speed","value":{value}}}"#);
+            prop_assert_eq!(read(&json).unwrap().readings[0].value.to_bits(), value.to_bits(), "{}", json);
+        }
+    }
+
     #[test]
     fn readings_without_a_time_get_that_of_their_arrival_and_no_two_the_same() {
         let one = r#"{"device":"a","sensor":"s","quantity":"count","value":1}"#;

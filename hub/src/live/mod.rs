@@ -19,6 +19,7 @@
 //! Views are whole and are rendered once for all who want the same. Time comes in as an argument.
 
 mod board;
+mod described;
 mod feed;
 mod gateway;
 mod view;

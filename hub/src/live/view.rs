@@ -4,6 +4,7 @@ use serde::Serialize;
 use speedwell_wire::{GatewayId, NoData, Quality, Quantity, message::Health};
 use utoipa::ToSchema;
 
+use super::described;
 use crate::store::Standing;
 
 /// Whether a gateway can be heard.
@@ -53,11 +54,10 @@ pub struct GatewayView {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
     /// What it says of itself.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<described::Health>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
     /// What is stored of it.
-    #[schema(value_type = Object)]
     pub stored: Standing,
     /// Its channels, by sensor and quantity.
     pub channels: Vec<ChannelView>,

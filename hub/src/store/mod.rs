@@ -19,6 +19,7 @@ use serde::Serialize;
 use speedwell_wire::{
     ClockFix, ClockSource, Event, GatewayId, LogId, Loss, Manifest, ManifestHash, Quality, Quantity, Seq,
 };
+use utoipa::ToSchema;
 
 use crate::config;
 
@@ -420,11 +421,13 @@ pub struct LedgerRow {
 }
 
 /// What is stored of a gateway, in numbers, over all its logs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Standing {
-    /// The log that a batch last came from.
+    /// The log that a batch last came from, 16 hexadecimal digits; null when none did.
+    #[schema(value_type = Option<String>, required, pattern = "^[0-9a-f]{16}$")]
     pub log: Option<LogId>,
-    /// The last record of it that is stored.
+    /// The last record of it that is stored; 0 when none is.
+    #[schema(value_type = u64)]
     pub thru: Seq,
     /// Ranges that the gateway no longer had when the hub came to know it.
     pub gaps: u64,
@@ -506,6 +509,12 @@ pub enum StoreError {
     /// Something in the database is not what this program wrote.
     #[error("database holds {0}")]
     Content(String),
+    /// It is something else's; nothing in it was changed.
+    #[error(
+        "the file is no database of a hub: name another in [store] path, or put a backup in its place (speedwell-hub restore \
+         --replace)"
+    )]
+    Foreign,
     /// A newer program has written it.
     #[error("database has form {found}, this program knows up to {known}: it is older than the one that wrote it")]
     Newer {

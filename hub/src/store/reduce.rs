@@ -341,15 +341,21 @@ pub(super) fn hole(last: Option<i64>, next: i64, hole_ns: i64) -> Option<(i64, i
     last.map(|last| (last, next)).filter(|(last, next)| next.saturating_sub(*last) > hole_ns)
 }
 
-/// How far samples usually are apart, ns: the median over spans, within and between them.
+/// How far samples usually are apart, ns: the median over spans, within and between them. Within one, all intervals count
+/// as their mean. Between them counts too: spans as short as an interval hold two samples only where these are close.
 pub(super) fn usual_interval(spans: &[Span]) -> Option<f64> {
-    let within = spans.iter().filter(|s| s.count > 1).map(|s| (s.last_ns - s.first_ns) as f64 / (s.count - 1) as f64);
-    let mut all: Vec<f64> = within.filter(|ns| *ns > 0.0).collect();
-    if all.is_empty() {
-        all = spans.windows(2).map(|w| (w[1].first_ns - w[0].last_ns) as f64).filter(|ns| *ns > 0.0).collect();
-    }
-    let middle = all.len() / 2;
-    (!all.is_empty()).then(|| *all.select_nth_unstable_by(middle, f64::total_cmp).1)
+    let within = spans.iter().filter(|s| s.count > 1);
+    let within = within.map(|s| ((s.last_ns - s.first_ns) as f64 / (s.count - 1) as f64, s.count - 1));
+    let between = spans.windows(2).map(|w| ((w[1].first_ns - w[0].last_ns) as f64, 1));
+    let mut all: Vec<(f64, u64)> = within.chain(between).filter(|(ns, _)| *ns > 0.0).collect();
+    all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let mut left = all.iter().map(|(_, n)| n).sum::<u64>() / 2;
+    let middle = all.iter().find(|(_, n)| {
+        let here = left < *n;
+        left = left.saturating_sub(*n);
+        here
+    });
+    middle.map(|(ns, _)| *ns)
 }
 
 /// Of each bucket the least, the greatest and the one that makes the largest triangle, and its longest hole.
@@ -466,6 +472,24 @@ mod tests {
             assert!(around(&drawing.marks[at - 1]) && around(&drawing.marks[at + 1]));
             assert_eq!(drawing.marks.iter().filter(|mark| !around(mark)).count(), 1, "{most}");
             assert_eq!(drawing.whole, most == 20_000);
+        }
+    }
+
+    #[test]
+    fn what_is_usual_is_no_hole_though_the_few_samples_that_are_close_share_a_bin() {
+        // A receiver that now and then says the same twice, a microsecond apart.
+        let mut at = 0;
+        let steps = (0..700).map(|i| if i % 5 == 0 { 1_000 } else { 1_000_000_000 });
+        let points: Vec<Point> = steps
+            .map(|step| {
+                at += step;
+                point(at, at as f64)
+            })
+            .collect();
+        for most in [699, 400, 100, 5_000] {
+            let drawing = drawn(&points, most);
+            let holes = drawing.marks.iter().filter(|mark| matches!(mark, Mark::Hole(..))).count();
+            assert_eq!((holes, drawing.hole_ns >= 2_000_000_000), (0, true), "{most}: {} ns", drawing.hole_ns);
         }
     }
 

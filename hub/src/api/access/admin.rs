@@ -149,14 +149,7 @@ pub(super) async fn change_user(
         users.iter().find(|user| user.name == name).ok_or(BookError::Unknown("user", name))?;
         return Ok(StatusCode::NO_CONTENT);
     }
-    if let Some(role) = role {
-        let (by, name) = (who.by(), name.clone());
-        let changed = access.change(move |book| book.set_role(&by, &name, role, true)).await;
-        changed?;
-    }
-    if let Some(password) = password {
-        access.set_password(who.by(), name, password).await?;
-    }
+    access.change_user(who.by(), name, role, password).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -91,8 +91,8 @@ enum Refusal {
     #[error("a page of another origin may not do this")]
     Origin,
     #[error(
-        "this hub asks nobody who he is, and so answers only to names of this machine; behind a proxy, name it in [http] \
-         trusted-proxies, or make a user"
+        "this hub asks nobody who he is, and so answers only this machine, by a name of its own; to serve others, make the \
+         first administrator: speedwell-hub user add NAME --role admin"
     )]
     Host,
     #[error("too many requests; the limit is [access] in the hub's configuration")]
@@ -100,12 +100,12 @@ enum Refusal {
 }
 
 /// See the module.
-pub(in crate::api) async fn guard(gate: &Permissions, mut request: Request, next: Next) -> Response {
+pub(in crate::api) async fn guard(gate: &Permissions, need: Need, mut request: Request, next: Next) -> Response {
     let allowed = allowed_origin(gate, request.headers());
     if let Some(preflight) = allowed.as_ref().and_then(|_| preflight(&request)) {
         return with_origin(preflight, allowed);
     }
-    let response = match gate.admit(&mut request) {
+    let response = match gate.admit(need, &mut request) {
         Ok(who) => {
             let response = next.run(request).await;
             match who {
@@ -120,10 +120,9 @@ pub(in crate::api) async fn guard(gate: &Permissions, mut request: Request, next
 }
 
 impl Permissions {
-    fn admit(&self, request: &mut Request) -> Result<Option<Who>, Refusal> {
+    fn admit(&self, need: Need, request: &mut Request) -> Result<Option<Who>, Refusal> {
         let way = self.way(request);
         let headers = request.headers();
-        let need = rules::need(request.method().as_str(), request.uri().path());
         let told = token(headers);
         let known = told.and_then(|(token, by)| Some((self.access.resolve(token)?.at(way.from), by)));
         let (who, by) = match known {
@@ -164,12 +163,17 @@ impl Permissions {
     }
 
     /// Whoever says nothing of himself, while nobody has to. A page anywhere can have its own name lead to this machine
-    /// (DNS rebinding), so no name that others could have given it is answered to.
+    /// (DNS rebinding), so no name that others could have given it is answered to; and a proxy would let the whole world
+    /// in, which an address to listen on may not do either.
     fn anyone(&self, request: &Request, way: Way) -> Result<Option<Who>, Refusal> {
         let Some(who) = self.access.anyone() else { return Ok(None) };
         let host = request.headers().get(header::HOST).map_or("", |host| host.to_str().unwrap_or("?."));
         let proxied = peer(request).is_some_and(|peer| trusted(&self.proxies, peer.address));
-        if proxied || is_of_this_machine(host) { Ok(Some(who.at(way.from))) } else { Err(Refusal::Host) }
+        if is_of_this_machine(host) && (!proxied || way.from.is_loopback()) {
+            Ok(Some(who.at(way.from)))
+        } else {
+            Err(Refusal::Host)
+        }
     }
 
     fn way(&self, request: &Request) -> Way {

@@ -9,7 +9,7 @@
 //! copy is done.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -94,6 +94,9 @@ pub enum BackupError {
         "{0}: is there already; a backup goes to another file or into a directory, a restore wants --replace, and keeps it aside"
     )]
     Exists(PathBuf),
+    /// Another backup writes there.
+    #[error("{0}: another backup to it is under way; wait for that one, or name another file")]
+    UnderWay(PathBuf),
     /// A hub runs on it, or another restore.
     #[error("{0}: a hub uses it; stop it first (systemctl stop speedwell-hub)")]
     InUse(PathBuf),
@@ -172,20 +175,12 @@ pub fn backup(from: &Path, to: &Path, mut told: impl FnMut(Progress)) -> Result<
     if to.exists() {
         return Err(BackupError::Exists(to.into()));
     }
-    let part = Part::new(to);
-    copy(from, &part.0, &mut told)?;
+    let part = Part::new(to, from)?;
+    copy(from, &part.path, &mut told)?;
     told(Progress::Checking);
-    let bytes = check(&part.0)?;
+    let bytes = check(&part.path)?;
     part.becomes(to)?;
     Ok(bytes)
-}
-
-/// An empty file. Whoever may not read the database may not read its copy, nor the beginning of it.
-fn make(file: &Path, like: &Path) -> Result<(), BackupError> {
-    let made = fs::metadata(like).and_then(|like| {
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?.set_permissions(like.permissions())
-    });
-    made.map_err(|source| BackupError::Write { path: file.into(), source })
 }
 
 /// Puts copies in the place of databases that nobody uses. What is there is kept aside, its name ended by the time; without
@@ -209,17 +204,18 @@ pub fn restore(all: &[Database], from: &Target, replace: bool, now: &str) -> Res
     let _locks = all.iter().map(alone).collect::<Result<Vec<_>, _>>()?;
     let mut parts = Vec::new();
     for database in all {
-        let (from, part) = (from.file(database.suffix), Part::new(&database.path));
-        copy(&from, &part.0, &mut |_| {})?;
-        check(&part.0)?;
-        let form = form(&open(&part.0)?, &part.0, database)?;
+        let from = from.file(database.suffix);
+        let part = Part::new(&database.path, &from)?;
+        copy(&from, &part.path, &mut |_| {})?;
+        check(&part.path)?;
+        let form = form(&open(&part.path)?, &part.path, database)?;
         parts.push((database, from, part, form));
     }
     let mut restored = Vec::new();
     for (database, from, part, form) in parts {
         let to = database.path.clone();
-        let aside = to.exists().then(|| beside(&to, &format!(".before-{now}")));
-        belongs(&part.0, if aside.is_some() { &to } else { directory(&to) });
+        let aside = to.exists().then(|| free(&to, &format!(".before-{now}")));
+        belongs(&part.path, if aside.is_some() { &to } else { directory(&to) });
         if let Some(aside) = &aside {
             put_aside(&to, aside)?;
         }
@@ -227,6 +223,12 @@ pub fn restore(all: &[Database], from: &Target, replace: bool, now: &str) -> Res
         restored.push(Restored { from, to, form, aside });
     }
     Ok(restored)
+}
+
+/// A name that nothing has: the end may be there from a restore within the same second.
+fn free(path: &Path, end: &str) -> PathBuf {
+    let more = (2..u32::MAX).map(|n| beside(path, &format!("{end}-{n}")));
+    std::iter::once(beside(path, end)).chain(more).find(|path| !path.exists()).unwrap_or_else(|| beside(path, end))
 }
 
 /// Gives the database a second name. Whatever happens, one of both is there under the first: a hub that found none would
@@ -247,20 +249,42 @@ fn put_aside(at: &Path, aside: &Path) -> Result<(), BackupError> {
 }
 
 /// A file that is not whole yet. It goes when it does not become one.
-struct Part(PathBuf);
+struct Part {
+    path: PathBuf,
+    /// Locked for as long as it is written: what another run has left is told from what it is writing.
+    _file: File,
+}
 
 impl Part {
-    fn new(of: &Path) -> Self {
-        let part = Self(beside(of, ".part"));
-        // Of a run that was killed.
-        let _ = fs::remove_file(&part.0);
-        part
+    /// An empty one. Whoever may not read the database may not read its copy, nor the beginning of it.
+    fn new(of: &Path, like: &Path) -> Result<Self, BackupError> {
+        let path = beside(of, ".part");
+        if let Ok(left) = File::open(&path) {
+            if matches!(left.try_lock(), Err(TryLockError::WouldBlock)) {
+                return Err(BackupError::UnderWay(of.into()));
+            }
+            // Of a run that was killed.
+            let _ = fs::remove_file(&path);
+        }
+        let make = || {
+            let like = fs::metadata(like)?;
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            file.set_permissions(like.permissions())?;
+            // A file system without locks is no reason to make no copy.
+            let _ = file.try_lock();
+            Ok::<_, io::Error>(file)
+        };
+        match make() {
+            Ok(file) => Ok(Self { path, _file: file }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(BackupError::UnderWay(of.into())),
+            Err(source) => Err(BackupError::Write { path, source }),
+        }
     }
 
     fn becomes(self, path: &Path) -> Result<(), BackupError> {
         let failed = |source| BackupError::Write { path: path.into(), source };
-        File::open(&self.0).and_then(|file| file.sync_all()).map_err(failed)?;
-        fs::rename(&self.0, path).map_err(failed)?;
+        File::open(&self.path).and_then(|file| file.sync_all()).map_err(failed)?;
+        fs::rename(&self.path, path).map_err(failed)?;
         File::open(directory(path)).and_then(|directory| directory.sync_all()).map_err(failed)
     }
 }
@@ -268,7 +292,7 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         for end in ["", "-journal", "-wal", "-shm"] {
-            let _ = fs::remove_file(beside(&self.0, end));
+            let _ = fs::remove_file(beside(&self.path, end));
         }
     }
 }
@@ -303,7 +327,6 @@ fn copy(from: &Path, to: &Path, told: &mut impl FnMut(Progress)) -> Result<(), B
     // The one moment; reading something is what begins it.
     source.execute_batch("BEGIN").map_err(of_source)?;
     source.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(of_source)?;
-    make(to, from)?;
     let mut copy = Connection::open(to).map_err(of_copy)?;
     let steps = Backup::new(&source, &mut copy).map_err(of_copy)?;
     loop {
@@ -404,6 +427,41 @@ mod tests {
         let Restored { aside, .. } = back(&copy, &path).unwrap();
         assert_eq!(notes(&path), ["one"], "and nothing of the old log");
         assert_eq!(notes(&aside.unwrap()), ["one", "two", "three"]);
+    }
+
+    #[test]
+    fn restores_within_one_second_each_keep_what_was_there() {
+        let (directory, path) = temp();
+        drop(Sqlite::open(&path).unwrap());
+        let copy = directory.path().join("copy");
+        backup(&path, &copy, |_| {}).unwrap();
+        let kept: Vec<_> = ["one", "two", "three"]
+            .map(|what| {
+                note(&path, what);
+                (what, back(&copy, &path).unwrap().aside.unwrap())
+            })
+            .into();
+        for (what, aside) in kept {
+            assert_eq!(notes(&aside), [what], "{}", aside.display());
+        }
+        assert_eq!(notes(&path), Vec::<String>::new());
+    }
+
+    #[test]
+    fn two_backups_to_one_file_do_not_write_into_one_another_and_what_a_killed_one_left_is_in_nobodys_way() {
+        let (directory, path) = temp();
+        drop(Sqlite::open(&path).unwrap());
+        let to = directory.path().join("copy");
+        fs::write(beside(&to, ".part"), "of a run that was killed").unwrap();
+        let mut looked = 0;
+        let first = backup(&path, &to, |_| {
+            looked += 1;
+            let told = backup(&path, &to, |_| {}).unwrap_err();
+            assert!(matches!(told, BackupError::UnderWay(_)), "{told}");
+        });
+        assert!(first.is_ok() && looked > 0);
+        check(&to).unwrap();
+        assert!(!beside(&to, ".part").exists());
     }
 
     #[test]

@@ -9,11 +9,14 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{MetadataExt, chown},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
 };
 
 use crate::store::StoreError;
+
+/// What is made may be read by the hub's user and its group. Whoever may open the lock may hold it, too.
+pub(super) const MODE: u32 = 0o640;
 
 /// A lock, until it is dropped.
 #[derive(Debug)]
@@ -54,7 +57,8 @@ impl Lock {
         let failed = |source| StoreError::Lock { path: beside(database, ".lock"), source };
         // Never deleted: another could then hold one on a file that is no longer there.
         let made = !beside(database, ".lock").exists();
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(beside(database, ".lock"));
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(beside(database, ".lock"));
         let file = file.map_err(failed)?;
         if made {
             belongs(&beside(database, ".lock"), directory(database));

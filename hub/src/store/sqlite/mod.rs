@@ -5,8 +5,8 @@
 //! The price, one fsync a commit, is shared by all that goes into it (see [`super::writer`]).
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt,
+    fs::{self, OpenOptions},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use speedwell_wire::{ClockFix, Manifest, frame};
 
 use super::{Done, Migrated, Read, Store, StoreError, Work, gateway, int, log_id, rollup, unword, word};
-use lock::{Lock, Share, belongs, directory};
+use lock::{Lock, MODE, Share, belongs, directory};
 
 pub mod backup;
 mod fleet;
@@ -66,8 +66,13 @@ impl Sqlite {
         }
         let lock = Lock::take(path, share)?;
         let made = !path.exists();
+        if made {
+            // Where people drive is nobody's but the hub's and its group's. What cannot be made is told by the next line.
+            let _ = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
+        }
         let mut db = Connection::open(path)?;
         db.busy_timeout(BUSY_TIMEOUT)?;
+        schema::ours(&db)?;
         db.set_prepared_statement_cache_capacity(STATEMENTS);
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
@@ -141,6 +146,7 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreError::Full,
+            Some(ErrorCode::NotADatabase) => StoreError::Foreign,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked,
             _ => StoreError::Database(Box::new(error)),
         }

@@ -258,6 +258,14 @@ CREATE INDEX presence_by_time ON presence (since_ns);
 CREATE INDEX presence_by_age ON presence (until_ns) WHERE until_ns IS NOT NULL;
 ";
 
+/// Whether it is a hub's, or empty. Asked before anything is changed: what a mistaken path leads to stays as it is.
+pub(super) fn ours(db: &Connection) -> Result<(), StoreError> {
+    let tables = "SELECT count(*), coalesce(sum(name = 'ledger'), 0) FROM sqlite_schema WHERE type = 'table'";
+    let (tables, ledgers): (i64, i64) = db.query_row(tables, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let form: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if tables > 0 && (ledgers == 0 || form <= 0) { Err(StoreError::Foreign) } else { Ok(()) }
+}
+
 /// Brings the database to the newest form.
 pub(super) fn migrate(db: &mut Connection) -> Result<Migrated, StoreError> {
     let known = NEWEST;
