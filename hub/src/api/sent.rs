@@ -27,14 +27,14 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::watch,
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 /// Bytes of answers that wait for one another: some fifty short ones.
 const HELD: usize = 16 * 1024;
-/// How long they do while hyper still has something it has read: it may be what can only be answered after a commit, or
-/// nothing that will ever be a request.
-const HELD_FOR: Duration = Duration::from_millis(20);
+/// How long they do while hyper still has something it has read: it may be what can only be answered after a commit or a
+/// few, or nothing that will ever be a request.
+const HELD_FOR: Duration = Duration::from_millis(250);
 
 /// After the last answer, what still comes is thrown away for so long, and so much of it. A connection that is closed before
 /// its client has sent all is reset, and the client may then never see the answer.
@@ -82,8 +82,11 @@ pub(super) struct Counted<S> {
     held: BytesMut,
     /// Whether something was read and nothing more was wanted since: another request may be in it.
     more: bool,
-    /// What is held then leaves at this time.
+    /// What is held leaves when this ends. It goes on when nothing is held, and may so end early for what comes next: one
+    /// timer in [`HELD_FOR`] costs less than one an answer.
     late: Option<Pin<Box<Sleep>>>,
+    /// Whether that was looked at since something is held.
+    waits: bool,
     /// Until when a client that was told all may go on, and what it sent meanwhile.
     linger: Option<(Pin<Box<Sleep>>, usize)>,
     /// Whether the hub stops, and waits for nobody.
@@ -92,14 +95,14 @@ pub(super) struct Counted<S> {
 
 impl<S> Counted<S> {
     pub(super) fn new(stream: S, sent: Sent, stop: watch::Receiver<bool>) -> Self {
-        Self { stream, sent, held: BytesMut::new(), more: false, late: None, linger: None, stop }
+        Self { stream, sent, held: BytesMut::new(), more: false, late: None, waits: false, linger: None, stop }
     }
 }
 
 impl<S: AsyncWrite + Unpin> Counted<S> {
     /// Writes what is held.
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.late = None;
+        self.waits = false;
         while !self.held.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.held);
             self.sent.add(&written);
@@ -160,10 +163,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.more && !self.held.is_empty() {
-            let late = self.late.get_or_insert_with(|| Box::pin(sleep(HELD_FOR)));
+            let Self { late, waits, .. } = &mut *self;
+            let late = late.get_or_insert_with(|| Box::pin(sleep(HELD_FOR)));
+            if !*waits && late.is_elapsed() {
+                late.as_mut().reset(Instant::now() + HELD_FOR);
+            }
+            *waits = true;
             if late.as_mut().poll(cx).is_pending() {
                 return Poll::Ready(Ok(()));
             }
+            // What was waited for did not come, or goes on: until more is read, nothing waits for it any more.
+            self.more = false;
         }
         self.poll_leave(cx)
     }
