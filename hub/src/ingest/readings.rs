@@ -26,6 +26,10 @@ use crate::{config::SpeedUnit, store::Reading};
 pub const MAX_ITEMS: usize = 1_000;
 /// A time so far ahead of this machine's clock is no time of a measurement: it would be the newest value until then.
 const MAX_AHEAD_NS: i64 = 24 * 3600 * 1_000_000_000;
+/// 1677-09-22, the first whole day of those that an i64 of ns since 1970 reaches.
+const EARLIEST_NS: i64 = -106_751 * 24 * 3600 * 1_000_000_000;
+/// No value of a measurement is as large; and some of those that are cannot be added any more.
+const MAX_VALUE: f64 = 1e100;
 /// Between the times of items that came together without any.
 const APART_NS: i64 = 1_000;
 
@@ -160,6 +164,8 @@ impl Shape {
             #[serde(borrow)]
             data: Vec<&'a RawValue>,
         }
+        // RFC 8259 section 8.1 lets a reader pass over a byte order mark, which some programs write and nobody sees.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let wanted = match self {
             Shape::Positions { .. } => "an object with an array \"data\"",
             Shape::Own | Shape::Tracking { .. } => "an object or an array of objects",
@@ -266,7 +272,7 @@ fn checked(item: Own<'_>, arrived: i64) -> Result<Reading, String> {
     let (times, by) = factor(quantity, item.unit.as_deref())?;
     let scaled = |name: &str, Number(n): Number| {
         let scaled = n * times / by;
-        scaled.is_finite().then_some(scaled).ok_or_else(|| format!("{name}: {n:e} is too large"))
+        (scaled.abs() <= MAX_VALUE).then_some(scaled).ok_or_else(|| format!("{name}: {n:e} is too large"))
     };
     let value = in_range(quantity, scaled("value", item.value)?)?;
     let uncertainty = item.uncertainty.map(|u| scaled("uncertainty", u)).transpose()?;
@@ -279,15 +285,18 @@ fn checked(item: Own<'_>, arrived: i64) -> Result<Reading, String> {
 
 /// A time with a zone.
 pub(super) fn time(field: &str, text: &str, now_ns: i64) -> Result<i64, String> {
-    let bad = || {
+    let bad = |_| {
         let text = text.get(..40).unwrap_or(text);
-        format!("{field}: {text:?} is no RFC 3339 time with a zone, as 2026-05-04T10:00:00.123456Z")
+        format!(
+            "{field}: {text:?} is no RFC 3339 time with a zone and at most nanoseconds, as 2026-05-04T10:00:00.123456Z"
+        )
     };
-    let ns = i64::try_from(text.parse::<Timestamp>().map_err(|_| bad())?.as_nanosecond()).map_err(|_| bad())?;
-    match ns > now_ns.saturating_add(MAX_AHEAD_NS) {
-        true => Err(format!("{field}: {text} is more than a day ahead of the hub's clock; set one of them right")),
-        false => Ok(ns),
+    let ns = text.parse::<Timestamp>().map_err(bad)?.as_nanosecond();
+    if ns > i128::from(now_ns.saturating_add(MAX_AHEAD_NS)) {
+        return Err(format!("{field}: {text} is more than a day ahead of the hub's clock; set one of them right"));
     }
+    let kept = i64::try_from(ns).ok().filter(|ns| *ns >= EARLIEST_NS);
+    kept.ok_or_else(|| format!("{field}: {text} is before 1677-09-22, allowed are times since"))
 }
 
 /// Units that are taken beside the quantity's own, with what to multiply by and to divide by: a whole number of km/h
@@ -324,7 +333,7 @@ fn factor(quantity: Quantity, unit: Option<&str>) -> Result<(f64, f64), String> 
 pub(super) fn metres_a_second(speed: f64, unit: SpeedUnit) -> Result<f64, String> {
     let (times, by) = factor(Quantity::Speed, Some(unit.name()))?;
     let scaled = speed * times / by;
-    let ok = scaled.is_finite() && scaled >= 0.0;
+    let ok = (0.0..=MAX_VALUE).contains(&scaled);
     ok.then_some(scaled).ok_or_else(|| format!("speed: {speed:e} {} is no speed", unit.name()))
 }
 
@@ -417,13 +426,26 @@ mod tests {
         assert!(with("quantity", "\"latitude\"").contains("unit: \"km/h\""));
         let far = r#"{"device":"a","sensor":"s","quantity":"distance","unit":"km","value":1e308}"#;
         assert_eq!(reason(far), "value: 1e308 is too large");
+        assert!(with("value", "-1e101").contains("too large"));
         assert!(with("uncertainty", "-1").contains("below 0"));
         assert!(with("at", "\"2026-05-04T12:00:00\"").contains("with a zone"), "{}", with("at", "\"x\""));
-        assert!(with("at", "\"9998-05-04T12:00:00Z\"").contains("RFC 3339"), "beyond what ns since 1970 can tell");
-        assert!(with("at", "\"2200-05-04T12:00:00Z\"").contains("more than a day ahead"));
+        assert!(with("at", "\"2026-05-04T12:00:00.1234567891Z\"").contains("at most nanoseconds"));
+        for late in ["\"2200-05-04T12:00:00Z\"", "\"9998-05-04T12:00:00Z\""] {
+            assert!(with("at", late).contains("more than a day ahead"), "{late}");
+        }
+        for early in ["\"0001-01-01T00:00:00Z\"", "\"1677-09-21T23:59:59Z\""] {
+            assert!(with("at", early).contains("allowed are times since"), "{early}");
+        }
         assert!(with("at", "17").contains("at: "));
         let latitude = r#"{"device":"a","sensor":"s","quantity":"latitude","value":91}"#;
         assert_eq!(reason(latitude), "value: 91 deg is no latitude");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        for json in [GOOD.to_owned(), format!("[{GOOD}]")] {
+            assert_eq!(read(&format!("\u{feff}{json}")).unwrap().readings.len(), 1);
+        }
     }
 
     #[test]

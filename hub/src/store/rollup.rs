@@ -147,13 +147,13 @@ impl Bucket {
         let apart = next.first.0.saturating_sub(self.last.0);
         if (0..=MAX_BRIDGE_NS).contains(&apart) {
             // Trapezoid: (a + b) / 2 * dt
-            self.area += (self.last.1 + next.first.1) / 2.0 * (apart as f64 / 1e9);
+            self.area = added(self.area, (self.last.1 / 2.0 + next.first.1 / 2.0) * (apart as f64 / 1e9));
             self.bridged_ns += apart;
         }
-        self.area += next.area;
+        self.area = added(self.area, next.area);
         self.bridged_ns += next.bridged_ns;
         (self.min, self.max) = (self.min.min(next.min), self.max.max(next.max));
-        self.sum += next.sum;
+        self.sum = added(self.sum, next.sum);
         self.count += next.count;
         self.untrusted += next.untrusted;
         self.last = next.last;
@@ -172,6 +172,12 @@ impl Bucket {
             ns => self.area / (ns as f64 / 1e9),
         }
     }
+}
+
+/// The sum, or the number nearest to it: what is beyond all numbers leads to what is none, which no database keeps and
+/// which would hold up the sums of everybody else.
+fn added(a: f64, b: f64) -> f64 {
+    (a + b).clamp(f64::MIN, f64::MAX)
 }
 
 /// A channel and a range of UTC. A bucket that the range begins in is part of the answer, whole.

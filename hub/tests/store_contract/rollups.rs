@@ -355,3 +355,22 @@ pub fn what_is_older_than_it_is_to_be_kept_is_dropped_from_history_counts_and_ro
     let left: BTreeSet<i64> = reader.latest().unwrap().iter().filter_map(|l| l.utc_ns).collect();
     assert!(left.contains(&today) && !left.contains(&5), "{left:?}");
 }
+
+pub fn values_that_cannot_be_added_any_more_hold_nobody_s_sums_up(on: &Database) {
+    let mut store = on.open();
+    let large = [1.7e308, 1.7e308, -1.7e308, -1.7e308];
+    let items: Vec<Reading> = (0..).zip(large).map(|(s, value)| crate::reading("absurd", s, value)).collect();
+    let other = crate::reading("bike", 0, 3.0);
+    for items in [items, vec![other]] {
+        let given = Readings { source: "x".into(), key: None, digest: [0; 32], received_ns: BOOT_UTC_NS, items };
+        store.commit(&[Work::Readings(given)]).unwrap();
+    }
+    let reader = store.reader();
+    let told = || ["absurd", "bike"].map(|name| summed(&*reader, &id(name), Level::Minute, 9));
+    let before = told();
+    while store.tend(LATER_NS).unwrap() {}
+    assert_eq!(told(), before, "what is kept is what the samples give");
+    let [absurd, bike] = before.map(|buckets| buckets[0]);
+    assert!(absurd.mean().is_finite() && absurd.weighted_mean().is_finite(), "{absurd:?}");
+    assert_eq!((absurd.count, absurd.min, absurd.max, bike.sum), (4, -1.7e308, 1.7e308, 3.0));
+}
