@@ -76,13 +76,16 @@ struct Loop {
     parts: Parts,
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// Packet id and digest of the last messages, and when they arrived.
-    arrived: VecDeque<((u16, [u8; 32]), i64)>,
+    arrived: Arrived,
 }
+
+/// Packet id and digest of the last messages, and when they arrived.
+#[derive(Default)]
+struct Arrived(VecDeque<((u16, [u8; 32]), i64)>);
 
 /// Takes messages until told to stop; connects again whenever the connection is lost.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
-    let mut feeds = Loop { parts, waiting: VecDeque::new(), bytes: 0, arrived: VecDeque::new() };
+    let mut feeds = Loop { parts, waiting: VecDeque::new(), bytes: 0, arrived: Arrived::default() };
     let mut wait = BACKOFF.0;
     while !*stop.borrow() {
         let began = Instant::now();
@@ -164,16 +167,24 @@ impl Loop {
     fn arrival(&mut self, message: &Message, items: usize) -> i64 {
         let now = self.parts.clock.take(items);
         let Some(Ack { pkid }) = message.ack() else { return now };
-        let name = (pkid, Sha256::digest(message.payload()).into());
-        // MQTT-4.4.0-1: a message is given again under its packet id.
-        let first = self.arrived.iter().find(|(known, _)| message.again() && *known == name);
+        self.arrived.of(pkid, message.payload(), message.again(), now)
+    }
+}
+
+impl Arrived {
+    /// When a message that comes now arrived the first time.
+    fn of(&mut self, pkid: u16, payload: &[u8], again: bool, now: i64) -> i64 {
+        let name = (pkid, Sha256::digest(payload).into());
+        // MQTT-4.4.0-1: a message is given again under its packet id. That is soon another's, which may say the same: who
+        // stands still always does. The last of that name is meant.
+        let first = self.0.iter().rev().find(|(known, _)| again && *known == name);
         if let Some((_, at)) = first {
             return *at;
         }
-        if self.arrived.len() >= REMEMBERED {
-            self.arrived.pop_front();
+        if self.0.len() >= REMEMBERED {
+            self.0.pop_front();
         }
-        self.arrived.push_back((name, now));
+        self.0.push_back((name, now));
         now
     }
 }
@@ -236,6 +247,23 @@ mod tests {
         assert_eq!((good.items.len(), good.items[2].value, good.items[0].utc_ns), (3, 1.0, 7));
         assert_eq!(bad.reason, "1 of 2 items; item 1: missing: lng, lat, speed");
         assert_eq!((bad.source.as_str(), &bad.bytes[..]), ("feed:pos/all", &br#"[{"plateNum":"b"}]"#[..]));
+    }
+
+    #[test]
+    fn a_message_given_again_arrived_when_the_last_of_its_packet_id_and_text_did() {
+        let mut arrived = Arrived::default();
+        for (pkid, payload, again, now, at) in [
+            (1, "stands", false, 10, 10),
+            (2, "stands", false, 20, 20),
+            (1, "stands", true, 30, 10),
+            (1, "stands", false, 40, 40),
+            (1, "stands", true, 50, 40),
+            (1, "moves", true, 60, 60),
+        ] {
+            assert_eq!(arrived.of(pkid, payload.as_bytes(), again, now), at, "{pkid} {payload} at {now}");
+        }
+        (0..2 * REMEMBERED as u16).for_each(|n| _ = arrived.of(n, b"", false, 70));
+        assert_eq!(arrived.0.len(), REMEMBERED);
     }
 
     #[test]
