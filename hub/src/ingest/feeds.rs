@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     config::TopicFilter,
+    live::MAX_GATEWAYS,
     store::{MAX_REJECTED_BYTES, Rejected, Work},
 };
 
@@ -38,6 +39,10 @@ use crate::{
 const WAITING: (usize, usize) = (64, 16 * 1024 * 1024);
 /// Messages whose time of arrival is remembered: more than can be unacknowledged.
 const REMEMBERED: usize = 4 * WAITING.0;
+/// Items of a message: one of each device that the hub shows. Nobody could tell its sender to send them in parts.
+const MAX_ITEMS: usize = MAX_GATEWAYS;
+/// Readings of a piece of work: a message of a whole fleet lets others in between.
+const TOGETHER: usize = 3_000;
 /// Bad items of a message that are named in its reason; all are counted.
 const NAMED: usize = 5;
 /// How long the last commits may take when the hub is stopped.
@@ -207,18 +212,18 @@ fn work(shape: &Shape, topic: &str, payload: &[u8], arrival: impl FnOnce(usize) 
         // The colon keeps it apart from a gateway's name.
         Work::Rejected(Rejected { source: format!("feed:{topic}"), received_ns: utc_ns(), reason, bytes })
     };
-    match shape.read_at(payload, arrival) {
+    match shape.read_at(payload, MAX_ITEMS, arrival) {
         Err(unreadable) => {
             vec![rejected(unreadable.to_string(), payload)]
         }
         Ok(Taken { items, readings, bad, received_ns }) => {
-            let good = (!readings.is_empty()).then(|| keyless("mqtt", received_ns, readings));
+            let good = readings.chunks(TOGETHER).map(|some| keyless("mqtt", received_ns, some.to_vec()));
             let set_aside = (!bad.is_empty()).then(|| {
                 let texts = shape.texts(payload);
                 let bytes: Vec<&str> = bad.iter().filter_map(|bad| texts.get(bad.index).copied()).collect();
                 rejected(told(&bad, items), format!("[{}]", bytes.join(",")).as_bytes())
             });
-            good.into_iter().chain(set_aside).collect()
+            good.chain(set_aside).collect()
         }
     }
 }
@@ -264,6 +269,21 @@ mod tests {
         }
         (0..2 * REMEMBERED as u16).for_each(|n| _ = arrived.of(n, b"", false, 70));
         assert_eq!(arrived.0.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn a_whole_fleet_may_come_in_one_message() {
+        let fleet = |n: usize| {
+            let items: Vec<String> =
+                (0..n).map(|n| format!(r#"{{"plateNum":{n},"lng":1,"lat":2,"speed":3}}"#)).collect();
+            work(&positions(), "pos", format!("{{\"data\":[{}]}}", items.join(",")).as_bytes(), |_| 7)
+        };
+        let readings = |work: &Work| if let Work::Readings(some) = work { some.items.len() } else { 0 };
+        let all = fleet(MAX_ITEMS);
+        assert_eq!(all.iter().map(readings).sum::<usize>(), 3 * MAX_ITEMS);
+        assert!(all.len() == 10 && all.iter().all(|work| readings(work) <= TOGETHER));
+        let [Work::Rejected(bad)] = &fleet(MAX_ITEMS + 1)[..] else { panic!("one too many") };
+        assert!(bad.reason.contains("10001 items, allowed are 10000"), "{}", bad.reason);
     }
 
     #[test]

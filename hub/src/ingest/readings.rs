@@ -86,9 +86,14 @@ pub enum Unreadable {
     /// JSON, but something else.
     #[error("wanted {0}")]
     NotItems(&'static str),
-    /// More than [`MAX_ITEMS`].
-    #[error("{0} items, allowed are {MAX_ITEMS} at once: send them in parts")]
-    TooMany(usize),
+    /// More than are taken at once.
+    #[error("{items} items, allowed are {most} at once: send them in parts")]
+    TooMany {
+        /// So many.
+        items: usize,
+        /// Of so many.
+        most: usize,
+    },
 }
 
 /// Gives times of arrival, UTC ns, and none twice: two readings of one channel that came at once are two.
@@ -122,11 +127,16 @@ pub(super) enum Wrong {
 impl Shape {
     /// Reads a document that arrives now.
     pub fn read(&self, document: &[u8], clock: &ArrivalClock) -> Result<Taken, Unreadable> {
-        self.read_at(document, |items| clock.take(items))
+        self.read_at(document, MAX_ITEMS, |items| clock.take(items))
     }
 
-    /// Reads a document; `arrival` gives the time of its first item.
-    pub(super) fn read_at(&self, document: &[u8], arrival: impl FnOnce(usize) -> i64) -> Result<Taken, Unreadable> {
+    /// Reads a document of so many items at most; `arrival` gives the time of its first.
+    pub(super) fn read_at(
+        &self,
+        document: &[u8],
+        most: usize,
+        arrival: impl FnOnce(usize) -> i64,
+    ) -> Result<Taken, Unreadable> {
         let text = str::from_utf8(document)
             .map_err(|e| Unreadable::Json(format!("not UTF-8 after byte {}", e.valid_up_to())))?;
         match self.items(text)? {
@@ -137,7 +147,7 @@ impl Shape {
                     wrong => Ok(taken.with(0, wrong)),
                 }
             }
-            Items::Many(items) if items.len() > MAX_ITEMS => Err(Unreadable::TooMany(items.len())),
+            Items::Many(items) if items.len() > most => Err(Unreadable::TooMany { items: items.len(), most }),
             Items::Many(items) => {
                 let mut taken = Taken::new(items.len(), arrival(items.len()));
                 for (index, item) in items.iter().enumerate() {
@@ -462,7 +472,7 @@ mod tests {
         }
         assert_eq!(read("7"), Err(Unreadable::NotItems("an object or an array of objects")));
         let many = format!("[{}0]", "0,".repeat(MAX_ITEMS));
-        assert_eq!(read(&many), Err(Unreadable::TooMany(MAX_ITEMS + 1)));
+        assert_eq!(read(&many), Err(Unreadable::TooMany { items: MAX_ITEMS + 1, most: MAX_ITEMS }));
         let Err(Unreadable::Json(why)) = Shape::Own.read(b"{\"\xff\"", &ArrivalClock::default()) else { panic!() };
         assert_eq!(why, "not UTF-8 after byte 2");
     }
