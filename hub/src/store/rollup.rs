@@ -37,6 +37,9 @@ const MINUTE_NS: i64 = 60 * SECOND_NS;
 /// A mark that nothing was added to for so long is settled: the minute under way would else be made anew every second.
 pub(super) const SETTLE_AFTER_NS: i64 = 5 * SECOND_NS;
 
+/// When something stored cannot be read, its sums are tried again after this.
+const UNREADABLE_AGAIN_NS: i64 = 60 * MINUTE_NS;
+
 /// How long a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -400,7 +403,16 @@ pub(super) fn settle(rows: &mut impl RowsMut, now_ns: i64) -> Result<bool, Store
     let mut spent = 0;
     while spent < STEP_CHUNKS {
         let Some(mark) = rows.due_mark(now_ns)? else { return Ok(false) };
-        spent += settle_mark(rows, &mark)?;
+        spent += match settle_mark(rows, &mark) {
+            // One damaged record is no reason for nobody to have sums. Questions about it say what is wrong.
+            Err(StoreError::Content(why)) => {
+                let gateway = &mark.gateway;
+                tracing::warn!(%gateway, why, "the database is damaged: this cannot be summed up, trying again in an hour");
+                rows.postponed(&mark, now_ns.saturating_add(UNREADABLE_AGAIN_NS))?;
+                1
+            }
+            spent => spent?,
+        };
     }
     Ok(true)
 }

@@ -180,19 +180,23 @@ fn commit(
 ) -> Result<Vec<Done>, StoreError> {
     let Told { trouble, took, .. } = told;
     let mut wait = RETRY.0;
-    let mut stop_by = None;
+    let (mut stop_by, mut raced) = (None, false);
     loop {
         let began = Instant::now();
         let error = match told.ask(|| store.commit(items)) {
             Ok(done) => {
                 took.observe(began.elapsed());
-                if trouble.send_replace(None).is_some() {
+                if trouble.send_if_modified(|why| why.take().is_some()) {
                     tracing::info!("storing again; nothing was lost");
                 }
                 return Ok(done);
             }
             Err(error) => error,
         };
+        // Of two hubs that make the same row at once the second is told so at once, and finds it there when it tries again.
+        if matches!(error, StoreError::Locked) && began.elapsed() < RETRY.0 && !std::mem::replace(&mut raced, true) {
+            continue;
+        }
         tracing::error!(%error, "cannot store; nothing is confirmed until it works, trying again in {wait:?}");
         trouble.send_replace(Some(error.to_string()));
         if stopping() && *stop_by.get_or_insert_with(|| Instant::now() + STOP_WITHIN) < Instant::now() {
@@ -240,6 +244,30 @@ mod tests {
         }
         drop(work);
         thread.join().unwrap().unwrap();
+    }
+
+    /// A store whose work another hub has done first.
+    struct Raced(bool);
+
+    impl Store for Raced {
+        fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError> {
+            match std::mem::replace(&mut self.0, true) {
+                false => Err(StoreError::Locked),
+                true => Ok(work.iter().map(|_| Done::Kept).collect()),
+            }
+        }
+
+        fn reader(&self) -> Arc<dyn Read> {
+            unreachable!("the writer does not read")
+        }
+    }
+
+    #[test]
+    fn a_race_with_another_hub_is_no_trouble() {
+        let Writer { work, mut done, trouble, .. } = start(Raced(false)).unwrap();
+        work.blocking_send((some_work(), ())).unwrap();
+        assert_eq!(done.blocking_recv(), Some((Done::Kept, ())));
+        assert!(!trouble.has_changed().unwrap(), "nobody was told to come again");
     }
 
     /// A store that answers when it is let.

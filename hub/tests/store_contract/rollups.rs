@@ -374,3 +374,16 @@ pub fn values_that_cannot_be_added_any_more_hold_nobody_s_sums_up(on: &Database)
     assert!(absurd.mean().is_finite() && absurd.weighted_mean().is_finite(), "{absurd:?}");
     assert_eq!((absurd.count, absurd.min, absurd.max, bike.sum), (4, -1.7e308, 1.7e308, 3.0));
 }
+
+pub fn a_record_that_was_damaged_holds_nobody_else_s_sums_up(on: &Database) {
+    let mut store = on.open();
+    crate::commit(&mut store, &batch("truck-7", 1, [fix(), second(2)]));
+    on.sql("UPDATE chunks SET block = x'ff'", "UPDATE chunks SET block = '\\xff'");
+    crate::commit(&mut store, &batch("truck-8", 1, [fix(), second(3)]));
+    while store.tend(LATER_NS).unwrap() {}
+    let reader = store.reader();
+    on.sql("UPDATE rollups SET max = 99", "UPDATE rollups SET max = 99");
+    assert_eq!(summed(&*reader, &id("truck-8"), Level::Minute, 9)[0].max, 99.0, "these are kept");
+    let history = HistoryQuery { limit: 9, ..everything(&id("truck-7")) };
+    assert!(reader.history(&history).unwrap_err().to_string().contains("a block that is none"));
+}
