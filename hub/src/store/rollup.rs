@@ -446,15 +446,19 @@ fn write(
     samples.sort_by(|(a, _), (b, _)| (&a.0, a.1.name()).cmp(&(&b.0, b.1.name())));
     let known: HashMap<Name, i64> =
         rows.series(&mark.gateway)?.into_iter().map(|s| ((s.sensor, s.quantity), s.id)).collect();
-    let mut all = Vec::new();
+    let mut by_series: BTreeMap<i64, Vec<Sampled>> = BTreeMap::new();
     for (name, samples) in samples {
         let series = match known.get(&name) {
             Some(known) => *known,
             None => rows.series_id(&mark.gateway, &name.0, name.1)?,
         };
-        let minutes = join(MINUTE_NS, sum_up(Level::Second, samples));
-        all.extend(minutes.into_iter().map(|bucket| (series, bucket)));
+        // Two names may be one to a database.
+        by_series.entry(series).or_default().extend(samples);
     }
+    let minutes = |(series, samples)| {
+        join(MINUTE_NS, sum_up(Level::Second, samples)).into_iter().map(move |minute| (series, minute))
+    };
+    let all: Vec<(i64, Bucket)> = by_series.into_iter().flat_map(minutes).collect();
     rows.replace_rollups(&mark.gateway, Level::Minute, range, &all)
 }
 

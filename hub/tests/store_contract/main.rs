@@ -75,6 +75,7 @@ contract! {
     crate::fleet::a_field_that_cannot_be_used_is_named_and_nothing_is_written as a_field_that_cannot_be_used_is_named_and_nothing_is_written,
     crate::rollups::values_that_cannot_be_added_any_more_hold_nobody_s_sums_up as values_that_cannot_be_added_any_more_hold_nobody_s_sums_up,
     crate::rollups::a_record_that_was_damaged_holds_nobody_else_s_sums_up as a_record_that_was_damaged_holds_nobody_else_s_sums_up,
+    crate::rollups::names_that_a_database_cannot_tell_apart_hold_nobody_s_sums_up as names_that_a_database_cannot_tell_apart_hold_nobody_s_sums_up,
     crate::fleet::an_id_that_is_none_is_not_found_and_holds_up_nothing_that_comes_after_it as an_id_that_is_none_is_not_found_and_holds_up_nothing_that_comes_after_it,
     crate::fleet::a_refusal_leaves_what_came_with_it_in_one_commit as a_refusal_leaves_what_came_with_it_in_one_commit,
     crate::presence::a_stretch_ends_where_the_next_begins_and_all_of_it_survives as a_stretch_ends_where_the_next_begins_and_all_of_it_survives,
