@@ -25,7 +25,7 @@
 //! | OpenAPI | `presence::what_is_served_describes_itself`, `query::a_wrong_question_…` |
 //! | keys | `access::each_role_and_each_scope_…`, `access_ways::over_tcp_a_key_comes_first_…` |
 //! | a retry is stored once | `ingest_http::a_request_whose_answer_was_lost_…` |
-//! | what was accepted is never lost | [`what_was_accepted_outlives_a_hub_that_is_killed_over_http_and_over_tcp`] |
+//! | what was accepted is never lost | [`what_was_accepted_outlives_a_hub_that_is_killed_over_http_and_over_tcp`], `…_on_postgresql` |
 //! | a million records a day | [`a_million_records_a_day_come_one_by_one_with_room_to_spare`]; `benches/doors.rs` says how many more |
 
 mod rig;
@@ -42,6 +42,7 @@ use std::{
 use futures_util::StreamExt;
 use rig::{
     http::{get, request},
+    postgres::Cluster,
     *,
 };
 use serde_json::{Value, json};
@@ -71,11 +72,13 @@ fn nobody() -> BrokerUrl {
 struct Killed(Child);
 
 impl Killed {
-    async fn start(directory: &Path, http: SocketAddr, tcp: SocketAddr) -> Self {
+    /// On SQLite, or on the PostgreSQL that an address names.
+    async fn start(directory: &Path, url: Option<&str>, http: SocketAddr, tcp: SocketAddr) -> Self {
         let file = directory.join("hub.toml");
         let text = format!(
-            "[broker]\nurl = \"mqtt://127.0.0.1:1\"\n[store]\npath = {:?}\n[http]\nlisten = \"{http}\"\n[tcp]\nlisten = \"{tcp}\"\n",
-            directory.join("hub.sqlite")
+            "[broker]\nurl = \"mqtt://127.0.0.1:1\"\n[store]\npath = {:?}\n{}[http]\nlisten = \"{http}\"\n[tcp]\nlisten = \"{tcp}\"\n",
+            directory.join("hub.sqlite"),
+            url.map(|url| format!("url = {url:?}\n")).unwrap_or_default()
         );
         std::fs::write(&file, text).unwrap();
         let mut hub = Command::new(env!("CARGO_BIN_EXE_speedwell-hub"));
@@ -163,21 +166,35 @@ async fn send_over_tcp(at: SocketAddr, name: String) -> Sent {
 }
 
 /// How often each device is in the database.
-fn rows(directory: &Path) -> BTreeMap<String, u32> {
-    let db = rusqlite::Connection::open(directory.join("hub.sqlite")).unwrap();
+fn rows(directory: &Path, url: Option<&str>) -> BTreeMap<String, u32> {
     let sql = "SELECT gateway, count(*) FROM series JOIN readings ON series = id WHERE quantity = 'speed' GROUP BY 1";
+    if let Some(url) = url {
+        let told = Cluster::shared().sql(url, sql);
+        let row = |line: &str| line.split_once('|').map(|(device, n)| (device.to_owned(), n.parse().unwrap()));
+        return told.lines().map(|line| row(line).unwrap()).collect();
+    }
+    let db = rusqlite::Connection::open(directory.join("hub.sqlite")).unwrap();
     let mut rows = db.prepare(sql).unwrap();
     rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_outlives_a_hub_that_is_killed_over_http_and_over_tcp() {
+    kill_while_it_takes(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_outlives_a_hub_that_is_killed_on_postgresql() {
+    kill_while_it_takes(Some(&Cluster::shared().database())).await;
+}
+
+async fn kill_while_it_takes(url: Option<&str>) {
     let directory = tempfile::tempdir().unwrap();
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let (http, tcp) = (at(free_port()), at(free_port()));
     let mut all = Vec::new();
     for round in 0..3 {
-        let hub = Killed::start(directory.path(), http, tcp).await;
+        let hub = Killed::start(directory.path(), url, http, tcp).await;
         let senders: Vec<_> = (0..4)
             .map(|n| match n % 2 {
                 0 => tokio::spawn(send_over_http(http, format!("h{round}-{n}"))),
@@ -190,7 +207,7 @@ async fn what_was_accepted_outlives_a_hub_that_is_killed_over_http_and_over_tcp(
             all.push(timeout(LONG, sender).await.expect("the connection ended").unwrap());
         }
     }
-    let hub = Killed::start(directory.path(), http, tcp).await;
+    let hub = Killed::start(directory.path(), url, http, tcp).await;
     // Whoever got no answer does not know, and sends again under the same key: it is there once all the same.
     for (device, body) in all.iter().filter_map(|sent| sent.open.as_ref()) {
         let head = format!("Content-Type: application/json\r\nIdempotency-Key: {device}\r\n");
@@ -198,7 +215,7 @@ async fn what_was_accepted_outlives_a_hub_that_is_killed_over_http_and_over_tcp(
         assert_eq!(status, 202, "{told}");
     }
     hub.kill();
-    let rows = rows(directory.path());
+    let rows = rows(directory.path(), url);
     let again = all.iter().filter_map(|sent| sent.open.as_ref().map(|(device, _)| device));
     let accepted: Vec<&String> = all.iter().flat_map(|sent| &sent.accepted).chain(again).collect();
     assert!(accepted.len() > 100, "{} were accepted: too few to say anything", accepted.len());

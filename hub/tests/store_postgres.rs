@@ -210,3 +210,32 @@ fn what_a_text_of_postgresql_cannot_hold_does_not_hold_up_what_comes_after_it() 
         Event { boot: 1, t_ns: 0, sensor: Some("fr\0nt".into()), kind: EventKind::Started, detail: "a\0b".into() };
     assert_eq!(commit(&mut store, &batch("truck-7", 1, [Record::Event(event), second(2)])).unwrap(), (2, 2));
 }
+
+#[test]
+fn a_database_that_has_not_all_letters_and_one_that_is_another_s_are_refused_with_what_to_do() {
+    let cluster = Cluster::shared();
+    cluster.sql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0");
+    cluster.sql("postgres", "CREATE ROLE guest LOGIN");
+    let told = |user: &str, database: &str| {
+        let url = format!("postgres://{user}@127.0.0.1:{}/{database}", cluster.port);
+        Postgres::open(&url, None, None).err().unwrap().to_string()
+    };
+    let latin = told("speedwell", "latin");
+    assert!(latin.contains("LATIN1") && latin.contains("ENCODING 'UTF8'"), "{latin}");
+    let another_s = told("guest", cluster.database().rsplit('/').next().unwrap());
+    assert!(another_s.contains("permission denied") && another_s.contains("CREATE on its schema"), "{another_s}");
+}
+
+#[test]
+fn days_on_which_nothing_came_leave_no_partitions_behind() {
+    const DAY: i64 = 24 * 3600 * 1_000_000_000;
+    let (cluster, url) = (Cluster::shared(), Cluster::shared().database());
+    let mut store = open(&url).keep_days(Some(3));
+    for day in [20_000, 20_001, 20_010] {
+        while store.tend(day * DAY).unwrap() {}
+    }
+    let sql = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class JOIN pg_inherits ON inhrelid = oid
+        WHERE relkind = 'r'";
+    let of = |table| format!("{table}_2024_10_14 {table}_2024_10_15 {table}_2024_10_16");
+    assert_eq!(cluster.sql(&url, sql), format!("{} {} readings_other", of("chunks"), of("readings")));
+}

@@ -401,7 +401,7 @@ async fn gather(body: &mut Body, room: &mut Room) -> Result<Bytes, Refusal> {
 
 fn unreadable(why: Unreadable) -> Refusal {
     match why {
-        Unreadable::TooMany(_) => Refusal::TooMany(why),
+        Unreadable::TooMany { .. } => Refusal::TooMany(why),
         Unreadable::Json(_) | Unreadable::NotItems(_) => Refusal::Json(why.to_string()),
     }
 }

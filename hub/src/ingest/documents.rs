@@ -125,7 +125,8 @@ impl Documents {
                         self.state = State::RecoverLine;
                     }
                 }
-                State::Between if matches!(byte, b' ' | b'\t' | b'\r' | b'\n') => self.pass(),
+                // The last three are a byte order mark, which a reader may pass over (RFC 8259 section 8.1).
+                State::Between if matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xef | 0xbb | 0xbf) => self.pass(),
                 State::Between => {
                     self.state = State::Skip;
                     return Some(Found::Broken);
@@ -267,6 +268,7 @@ mod tests {
         let pretty = "{\n  \"a\": [\n    1.5e-3,\n    true\n  ]\n}";
         assert_eq!(documents(&format!("{pretty}\n{pretty}")), whole(&[pretty, pretty]));
         assert_eq!(documents("{}{}"), whole(&["{}", "{}"]));
+        assert_eq!(documents("\u{feff}{}\n"), whole(&["{}"]));
     }
 
     #[test]

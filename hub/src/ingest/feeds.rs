@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     config::TopicFilter,
+    live::MAX_GATEWAYS,
     store::{MAX_REJECTED_BYTES, Rejected, Work},
 };
 
@@ -38,6 +39,10 @@ use crate::{
 const WAITING: (usize, usize) = (64, 16 * 1024 * 1024);
 /// Messages whose time of arrival is remembered: more than can be unacknowledged.
 const REMEMBERED: usize = 4 * WAITING.0;
+/// Items of a message: one of each device that the hub shows. Nobody could tell its sender to send them in parts.
+const MAX_ITEMS: usize = MAX_GATEWAYS;
+/// Readings of a piece of work: a message of a whole fleet lets others in between.
+const TOGETHER: usize = 3_000;
 /// Bad items of a message that are named in its reason; all are counted.
 const NAMED: usize = 5;
 /// How long the last commits may take when the hub is stopped.
@@ -76,13 +81,16 @@ struct Loop {
     parts: Parts,
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// Packet id and digest of the last messages, and when they arrived.
-    arrived: VecDeque<((u16, [u8; 32]), i64)>,
+    arrived: Arrived,
 }
+
+/// Packet id and digest of the last messages, and when they arrived.
+#[derive(Default)]
+struct Arrived(VecDeque<((u16, [u8; 32]), i64)>);
 
 /// Takes messages until told to stop; connects again whenever the connection is lost.
 pub async fn run(parts: Parts, mut stop: watch::Receiver<bool>) {
-    let mut feeds = Loop { parts, waiting: VecDeque::new(), bytes: 0, arrived: VecDeque::new() };
+    let mut feeds = Loop { parts, waiting: VecDeque::new(), bytes: 0, arrived: Arrived::default() };
     let mut wait = BACKOFF.0;
     while !*stop.borrow() {
         let began = Instant::now();
@@ -164,16 +172,24 @@ impl Loop {
     fn arrival(&mut self, message: &Message, items: usize) -> i64 {
         let now = self.parts.clock.take(items);
         let Some(Ack { pkid }) = message.ack() else { return now };
-        let name = (pkid, Sha256::digest(message.payload()).into());
-        // MQTT-4.4.0-1: a message is given again under its packet id.
-        let first = self.arrived.iter().find(|(known, _)| message.again() && *known == name);
+        self.arrived.of(pkid, message.payload(), message.again(), now)
+    }
+}
+
+impl Arrived {
+    /// When a message that comes now arrived the first time.
+    fn of(&mut self, pkid: u16, payload: &[u8], again: bool, now: i64) -> i64 {
+        let name = (pkid, Sha256::digest(payload).into());
+        // MQTT-4.4.0-1: a message is given again under its packet id. That is soon another's, which may say the same: who
+        // stands still always does. The last of that name is meant.
+        let first = self.0.iter().rev().find(|(known, _)| again && *known == name);
         if let Some((_, at)) = first {
             return *at;
         }
-        if self.arrived.len() >= REMEMBERED {
-            self.arrived.pop_front();
+        if self.0.len() >= REMEMBERED {
+            self.0.pop_front();
         }
-        self.arrived.push_back((name, now));
+        self.0.push_back((name, now));
         now
     }
 }
@@ -196,18 +212,18 @@ fn work(shape: &Shape, topic: &str, payload: &[u8], arrival: impl FnOnce(usize) 
         // The colon keeps it apart from a gateway's name.
         Work::Rejected(Rejected { source: format!("feed:{topic}"), received_ns: utc_ns(), reason, bytes })
     };
-    match shape.read_at(payload, arrival) {
+    match shape.read_at(payload, MAX_ITEMS, arrival) {
         Err(unreadable) => {
             vec![rejected(unreadable.to_string(), payload)]
         }
         Ok(Taken { items, readings, bad, received_ns }) => {
-            let good = (!readings.is_empty()).then(|| keyless("mqtt", received_ns, readings));
+            let good = readings.chunks(TOGETHER).map(|some| keyless("mqtt", received_ns, some.to_vec()));
             let set_aside = (!bad.is_empty()).then(|| {
                 let texts = shape.texts(payload);
                 let bytes: Vec<&str> = bad.iter().filter_map(|bad| texts.get(bad.index).copied()).collect();
                 rejected(told(&bad, items), format!("[{}]", bytes.join(",")).as_bytes())
             });
-            good.into_iter().chain(set_aside).collect()
+            good.chain(set_aside).collect()
         }
     }
 }
@@ -236,6 +252,38 @@ mod tests {
         assert_eq!((good.items.len(), good.items[2].value, good.items[0].utc_ns), (3, 1.0, 7));
         assert_eq!(bad.reason, "1 of 2 items; item 1: missing: lng, lat, speed");
         assert_eq!((bad.source.as_str(), &bad.bytes[..]), ("feed:pos/all", &br#"[{"plateNum":"b"}]"#[..]));
+    }
+
+    #[test]
+    fn a_message_given_again_arrived_when_the_last_of_its_packet_id_and_text_did() {
+        let mut arrived = Arrived::default();
+        for (pkid, payload, again, now, at) in [
+            (1, "stands", false, 10, 10),
+            (2, "stands", false, 20, 20),
+            (1, "stands", true, 30, 10),
+            (1, "stands", false, 40, 40),
+            (1, "stands", true, 50, 40),
+            (1, "moves", true, 60, 60),
+        ] {
+            assert_eq!(arrived.of(pkid, payload.as_bytes(), again, now), at, "{pkid} {payload} at {now}");
+        }
+        (0..2 * REMEMBERED as u16).for_each(|n| _ = arrived.of(n, b"", false, 70));
+        assert_eq!(arrived.0.len(), REMEMBERED);
+    }
+
+    #[test]
+    fn a_whole_fleet_may_come_in_one_message() {
+        let fleet = |n: usize| {
+            let items: Vec<String> =
+                (0..n).map(|n| format!(r#"{{"plateNum":{n},"lng":1,"lat":2,"speed":3}}"#)).collect();
+            work(&positions(), "pos", format!("{{\"data\":[{}]}}", items.join(",")).as_bytes(), |_| 7)
+        };
+        let readings = |work: &Work| if let Work::Readings(some) = work { some.items.len() } else { 0 };
+        let all = fleet(MAX_ITEMS);
+        assert_eq!(all.iter().map(readings).sum::<usize>(), 3 * MAX_ITEMS);
+        assert!(all.len() == 10 && all.iter().all(|work| readings(work) <= TOGETHER));
+        let [Work::Rejected(bad)] = &fleet(MAX_ITEMS + 1)[..] else { panic!("one too many") };
+        assert!(bad.reason.contains("10001 items, allowed are 10000"), "{}", bad.reason);
     }
 
     #[test]

@@ -26,6 +26,10 @@ use crate::{config::SpeedUnit, store::Reading};
 pub const MAX_ITEMS: usize = 1_000;
 /// A time so far ahead of this machine's clock is no time of a measurement: it would be the newest value until then.
 const MAX_AHEAD_NS: i64 = 24 * 3600 * 1_000_000_000;
+/// 1677-09-22, the first whole day of those that an i64 of ns since 1970 reaches.
+const EARLIEST_NS: i64 = -106_751 * 24 * 3600 * 1_000_000_000;
+/// No value of a measurement is as large; and some of those that are cannot be added any more.
+const MAX_VALUE: f64 = 1e100;
 /// Between the times of items that came together without any.
 const APART_NS: i64 = 1_000;
 
@@ -82,9 +86,14 @@ pub enum Unreadable {
     /// JSON, but something else.
     #[error("wanted {0}")]
     NotItems(&'static str),
-    /// More than [`MAX_ITEMS`].
-    #[error("{0} items, allowed are {MAX_ITEMS} at once: send them in parts")]
-    TooMany(usize),
+    /// More than are taken at once.
+    #[error("{items} items, allowed are {most} at once: send them in parts")]
+    TooMany {
+        /// So many.
+        items: usize,
+        /// Of so many.
+        most: usize,
+    },
 }
 
 /// Gives times of arrival, UTC ns, and none twice: two readings of one channel that came at once are two.
@@ -118,11 +127,16 @@ pub(super) enum Wrong {
 impl Shape {
     /// Reads a document that arrives now.
     pub fn read(&self, document: &[u8], clock: &ArrivalClock) -> Result<Taken, Unreadable> {
-        self.read_at(document, |items| clock.take(items))
+        self.read_at(document, MAX_ITEMS, |items| clock.take(items))
     }
 
-    /// Reads a document; `arrival` gives the time of its first item.
-    pub(super) fn read_at(&self, document: &[u8], arrival: impl FnOnce(usize) -> i64) -> Result<Taken, Unreadable> {
+    /// Reads a document of so many items at most; `arrival` gives the time of its first.
+    pub(super) fn read_at(
+        &self,
+        document: &[u8],
+        most: usize,
+        arrival: impl FnOnce(usize) -> i64,
+    ) -> Result<Taken, Unreadable> {
         let text = str::from_utf8(document)
             .map_err(|e| Unreadable::Json(format!("not UTF-8 after byte {}", e.valid_up_to())))?;
         match self.items(text)? {
@@ -133,7 +147,7 @@ impl Shape {
                     wrong => Ok(taken.with(0, wrong)),
                 }
             }
-            Items::Many(items) if items.len() > MAX_ITEMS => Err(Unreadable::TooMany(items.len())),
+            Items::Many(items) if items.len() > most => Err(Unreadable::TooMany { items: items.len(), most }),
             Items::Many(items) => {
                 let mut taken = Taken::new(items.len(), arrival(items.len()));
                 for (index, item) in items.iter().enumerate() {
@@ -160,6 +174,8 @@ impl Shape {
             #[serde(borrow)]
             data: Vec<&'a RawValue>,
         }
+        // RFC 8259 section 8.1 lets a reader pass over a byte order mark, which some programs write and nobody sees.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let wanted = match self {
             Shape::Positions { .. } => "an object with an array \"data\"",
             Shape::Own | Shape::Tracking { .. } => "an object or an array of objects",
@@ -266,7 +282,7 @@ fn checked(item: Own<'_>, arrived: i64) -> Result<Reading, String> {
     let (times, by) = factor(quantity, item.unit.as_deref())?;
     let scaled = |name: &str, Number(n): Number| {
         let scaled = n * times / by;
-        scaled.is_finite().then_some(scaled).ok_or_else(|| format!("{name}: {n:e} is too large"))
+        (scaled.abs() <= MAX_VALUE).then_some(scaled).ok_or_else(|| format!("{name}: {n:e} is too large"))
     };
     let value = in_range(quantity, scaled("value", item.value)?)?;
     let uncertainty = item.uncertainty.map(|u| scaled("uncertainty", u)).transpose()?;
@@ -279,15 +295,18 @@ fn checked(item: Own<'_>, arrived: i64) -> Result<Reading, String> {
 
 /// A time with a zone.
 pub(super) fn time(field: &str, text: &str, now_ns: i64) -> Result<i64, String> {
-    let bad = || {
+    let bad = |_| {
         let text = text.get(..40).unwrap_or(text);
-        format!("{field}: {text:?} is no RFC 3339 time with a zone, as 2026-05-04T10:00:00.123456Z")
+        format!(
+            "{field}: {text:?} is no RFC 3339 time with a zone and at most nanoseconds, as 2026-05-04T10:00:00.123456Z"
+        )
     };
-    let ns = i64::try_from(text.parse::<Timestamp>().map_err(|_| bad())?.as_nanosecond()).map_err(|_| bad())?;
-    match ns > now_ns.saturating_add(MAX_AHEAD_NS) {
-        true => Err(format!("{field}: {text} is more than a day ahead of the hub's clock; set one of them right")),
-        false => Ok(ns),
+    let ns = text.parse::<Timestamp>().map_err(bad)?.as_nanosecond();
+    if ns > i128::from(now_ns.saturating_add(MAX_AHEAD_NS)) {
+        return Err(format!("{field}: {text} is more than a day ahead of the hub's clock; set one of them right"));
     }
+    let kept = i64::try_from(ns).ok().filter(|ns| *ns >= EARLIEST_NS);
+    kept.ok_or_else(|| format!("{field}: {text} is before 1677-09-22, allowed are times since"))
 }
 
 /// Units that are taken beside the quantity's own, with what to multiply by and to divide by: a whole number of km/h
@@ -324,7 +343,7 @@ fn factor(quantity: Quantity, unit: Option<&str>) -> Result<(f64, f64), String> 
 pub(super) fn metres_a_second(speed: f64, unit: SpeedUnit) -> Result<f64, String> {
     let (times, by) = factor(Quantity::Speed, Some(unit.name()))?;
     let scaled = speed * times / by;
-    let ok = scaled.is_finite() && scaled >= 0.0;
+    let ok = (0.0..=MAX_VALUE).contains(&scaled);
     ok.then_some(scaled).ok_or_else(|| format!("speed: {speed:e} {} is no speed", unit.name()))
 }
 
@@ -425,13 +444,26 @@ mod tests {
         assert!(with("quantity", "\"latitude\"").contains("unit: \"km/h\""));
         let far = r#"{"device":"a","sensor":"s","quantity":"distance","unit":"km","value":1e308}"#;
         assert_eq!(reason(far), "value: 1e308 is too large");
+        assert!(with("value", "-1e101").contains("too large"));
         assert!(with("uncertainty", "-1").contains("below 0"));
         assert!(with("at", "\"2026-05-04T12:00:00\"").contains("with a zone"), "{}", with("at", "\"x\""));
-        assert!(with("at", "\"9998-05-04T12:00:00Z\"").contains("RFC 3339"), "beyond what ns since 1970 can tell");
-        assert!(with("at", "\"2200-05-04T12:00:00Z\"").contains("more than a day ahead"));
+        assert!(with("at", "\"2026-05-04T12:00:00.1234567891Z\"").contains("at most nanoseconds"));
+        for late in ["\"2200-05-04T12:00:00Z\"", "\"9998-05-04T12:00:00Z\""] {
+            assert!(with("at", late).contains("more than a day ahead"), "{late}");
+        }
+        for early in ["\"0001-01-01T00:00:00Z\"", "\"1677-09-21T23:59:59Z\""] {
+            assert!(with("at", early).contains("allowed are times since"), "{early}");
+        }
         assert!(with("at", "17").contains("at: "));
         let latitude = r#"{"device":"a","sensor":"s","quantity":"latitude","value":91}"#;
         assert_eq!(reason(latitude), "value: 91 deg is no latitude");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over() {
+        for json in [GOOD.to_owned(), format!("[{GOOD}]")] {
+            assert_eq!(read(&format!("\u{feff}{json}")).unwrap().readings.len(), 1);
+        }
     }
 
     #[test]
@@ -448,7 +480,7 @@ mod tests {
         }
         assert_eq!(read("7"), Err(Unreadable::NotItems("an object or an array of objects")));
         let many = format!("[{}0]", "0,".repeat(MAX_ITEMS));
-        assert_eq!(read(&many), Err(Unreadable::TooMany(MAX_ITEMS + 1)));
+        assert_eq!(read(&many), Err(Unreadable::TooMany { items: MAX_ITEMS + 1, most: MAX_ITEMS }));
         let Err(Unreadable::Json(why)) = Shape::Own.read(b"{\"\xff\"", &ArrivalClock::default()) else { panic!() };
         assert_eq!(why, "not UTF-8 after byte 2");
     }

@@ -37,6 +37,9 @@ const MINUTE_NS: i64 = 60 * SECOND_NS;
 /// A mark that nothing was added to for so long is settled: the minute under way would else be made anew every second.
 pub(super) const SETTLE_AFTER_NS: i64 = 5 * SECOND_NS;
 
+/// When something stored cannot be read, its sums are tried again after this.
+const UNREADABLE_AGAIN_NS: i64 = 60 * MINUTE_NS;
+
 /// How long a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -147,13 +150,13 @@ impl Bucket {
         let apart = next.first.0.saturating_sub(self.last.0);
         if (0..=MAX_BRIDGE_NS).contains(&apart) {
             // Trapezoid: (a + b) / 2 * dt
-            self.area += (self.last.1 + next.first.1) / 2.0 * (apart as f64 / 1e9);
+            self.area = added(self.area, (self.last.1 / 2.0 + next.first.1 / 2.0) * (apart as f64 / 1e9));
             self.bridged_ns += apart;
         }
-        self.area += next.area;
+        self.area = added(self.area, next.area);
         self.bridged_ns += next.bridged_ns;
         (self.min, self.max) = (self.min.min(next.min), self.max.max(next.max));
-        self.sum += next.sum;
+        self.sum = added(self.sum, next.sum);
         self.count += next.count;
         self.untrusted += next.untrusted;
         self.last = next.last;
@@ -172,6 +175,12 @@ impl Bucket {
             ns => self.area / (ns as f64 / 1e9),
         }
     }
+}
+
+/// The sum, or the number nearest to it: what is beyond all numbers leads to what is none, which no database keeps and
+/// which would hold up the sums of everybody else.
+fn added(a: f64, b: f64) -> f64 {
+    (a + b).clamp(f64::MIN, f64::MAX)
 }
 
 /// A channel and a range of UTC. A bucket that the range begins in is part of the answer, whole.
@@ -394,7 +403,16 @@ pub(super) fn settle(rows: &mut impl RowsMut, now_ns: i64) -> Result<bool, Store
     let mut spent = 0;
     while spent < STEP_CHUNKS {
         let Some(mark) = rows.due_mark(now_ns)? else { return Ok(false) };
-        spent += settle_mark(rows, &mark)?;
+        spent += match settle_mark(rows, &mark) {
+            // One damaged record is no reason for nobody to have sums. Questions about it say what is wrong.
+            Err(StoreError::Content(why)) => {
+                let gateway = &mark.gateway;
+                tracing::warn!(%gateway, why, "the database is damaged: this cannot be summed up, trying again in an hour");
+                rows.postponed(&mark, now_ns.saturating_add(UNREADABLE_AGAIN_NS))?;
+                1
+            }
+            spent => spent?,
+        };
     }
     Ok(true)
 }
@@ -428,15 +446,19 @@ fn write(
     samples.sort_by(|(a, _), (b, _)| (&a.0, a.1.name()).cmp(&(&b.0, b.1.name())));
     let known: HashMap<Name, i64> =
         rows.series(&mark.gateway)?.into_iter().map(|s| ((s.sensor, s.quantity), s.id)).collect();
-    let mut all = Vec::new();
+    let mut by_series: BTreeMap<i64, Vec<Sampled>> = BTreeMap::new();
     for (name, samples) in samples {
         let series = match known.get(&name) {
             Some(known) => *known,
             None => rows.series_id(&mark.gateway, &name.0, name.1)?,
         };
-        let minutes = join(MINUTE_NS, sum_up(Level::Second, samples));
-        all.extend(minutes.into_iter().map(|bucket| (series, bucket)));
+        // Two names may be one to a database.
+        by_series.entry(series).or_default().extend(samples);
     }
+    let minutes = |(series, samples)| {
+        join(MINUTE_NS, sum_up(Level::Second, samples)).into_iter().map(move |minute| (series, minute))
+    };
+    let all: Vec<(i64, Bucket)> = by_series.into_iter().flat_map(minutes).collect();
     rows.replace_rollups(&mark.gateway, Level::Minute, range, &all)
 }
 

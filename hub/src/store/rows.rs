@@ -154,6 +154,9 @@ pub(super) trait RowsMut: Rows {
     /// Settled up to here; all of it when this is its end.
     fn settled(&mut self, mark: &Mark, upto: i64) -> Result<(), StoreError>;
 
+    /// As if it had been touched at this time.
+    fn postponed(&mut self, mark: &Mark, touched_ns: i64) -> Result<(), StoreError>;
+
     /// The minutes of all series of a gateway that begin in a range, the end exclusive, the earliest first.
     fn minutes(
         &mut self,

@@ -8,7 +8,7 @@
 //! nobody, and under load one fsync serves hundreds. Between commits the store tends to what can wait.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -30,6 +30,9 @@ pub const GROUP: usize = 256;
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How often the store tends to what can wait, when nothing of it is due.
 const TEND_EVERY: Duration = Duration::from_secs(1);
+/// A database that has not answered for so long is in trouble. Whoever waits for it gives up by then, and the next are
+/// told at once.
+const SLOW: Duration = Duration::from_secs(10);
 /// Once told to stop, how long a store that fails is still tried. What it then has not taken was never confirmed.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
@@ -49,6 +52,10 @@ pub struct Writer<T> {
 
 /// Starts the thread.
 pub fn start<T: Send + 'static>(store: impl Store) -> std::io::Result<Writer<T>> {
+    start_with(store, SLOW)
+}
+
+fn start_with<T: Send + 'static>(store: impl Store, slow: Duration) -> std::io::Result<Writer<T>> {
     let (work, work_rx) = mpsc::channel(QUEUE);
     // As wide as the queue: whoever takes from it also fills the other, and must not wait for itself.
     let (done_tx, done) = mpsc::channel(QUEUE + GROUP);
@@ -56,9 +63,11 @@ pub fn start<T: Send + 'static>(store: impl Store) -> std::io::Result<Writer<T>>
     // Only to wait for work with a limit.
     let runtime = Builder::new_current_thread().enable_time().build()?;
     let commits = Arc::new(Histogram::of_commits());
-    let took = commits.clone();
-    let write = move || write(store, &runtime, work_rx, &done_tx, &Told { trouble: told, took });
+    let told = Arc::new(Told { trouble: told, took: commits.clone(), asked: Mutex::new(None) });
+    let watched = Arc::downgrade(&told);
+    let write = move || write(store, &runtime, work_rx, &done_tx, &told);
     let thread = thread::Builder::new().name("store".into()).spawn(write)?;
+    thread::Builder::new().name("store-watch".into()).spawn(move || watch(&watched, slow))?;
     Ok(Writer { work, done, trouble, commits, thread })
 }
 
@@ -66,6 +75,35 @@ pub fn start<T: Send + 'static>(store: impl Store) -> std::io::Result<Writer<T>>
 struct Told {
     trouble: watch::Sender<Option<String>>,
     took: Arc<Histogram>,
+    /// Since when the database is owed an answer.
+    asked: Mutex<Option<Instant>>,
+}
+
+impl Told {
+    fn ask<R>(&self, act: impl FnOnce() -> R) -> R {
+        let asked = |at| *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        asked(Some(Instant::now()));
+        let answer = act();
+        // From here on the watch says nothing more of it.
+        asked(None);
+        answer
+    }
+}
+
+/// Tells of a database that does not answer, as long as the writer is there: the writer itself waits for it.
+fn watch(told: &Weak<Told>, slow: Duration) {
+    while let Some(told) = told.upgrade() {
+        let asked = told.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.is_some_and(|at| at.elapsed() > slow) && told.trouble.borrow().is_none() {
+            let why = "the database has not answered for some time: its server or its disk is slow or stands still; \
+                       it goes on by itself when it answers";
+            tracing::error!("{why}");
+            told.trouble.send_replace(Some(why.into()));
+        }
+        drop(asked);
+        drop(told);
+        thread::sleep(slow / 10);
+    }
 }
 
 fn write<T>(
@@ -97,7 +135,10 @@ fn write<T>(
         }
         // What waits for a commit goes before what can wait, but never starves it: one step a group.
         if tending.next <= Instant::now() && !work.is_closed() {
-            tending.step(&mut store);
+            // If it was told to be slow, it no longer is.
+            if told.ask(|| tending.step(&mut store)) {
+                told.trouble.send_if_modified(|why| why.take().is_some());
+            }
         }
     }
 }
@@ -110,7 +151,8 @@ struct Tending {
 }
 
 impl Tending {
-    fn step(&mut self, store: &mut impl Store) {
+    /// Whether it could.
+    fn step(&mut self, store: &mut impl Store) -> bool {
         let wait = match store.tend(utc_ns()) {
             Ok(more) => {
                 self.failed = None;
@@ -126,29 +168,35 @@ impl Tending {
             }
         };
         self.next = Instant::now() + wait;
+        self.failed.is_none()
     }
 }
 
 fn commit(
     store: &mut impl Store,
     items: &[Work],
-    Told { trouble, took }: &Told,
+    told: &Told,
     stopping: impl Fn() -> bool,
 ) -> Result<Vec<Done>, StoreError> {
+    let Told { trouble, took, .. } = told;
     let mut wait = RETRY.0;
-    let mut stop_by = None;
+    let (mut stop_by, mut raced) = (None, false);
     loop {
         let began = Instant::now();
-        let error = match store.commit(items) {
+        let error = match told.ask(|| store.commit(items)) {
             Ok(done) => {
                 took.observe(began.elapsed());
-                if trouble.send_replace(None).is_some() {
+                if trouble.send_if_modified(|why| why.take().is_some()) {
                     tracing::info!("storing again; nothing was lost");
                 }
                 return Ok(done);
             }
             Err(error) => error,
         };
+        // Of two hubs that make the same row at once the second is told so at once, and finds it there when it tries again.
+        if matches!(error, StoreError::Locked) && began.elapsed() < RETRY.0 && !std::mem::replace(&mut raced, true) {
+            continue;
+        }
         tracing::error!(%error, "cannot store; nothing is confirmed until it works, trying again in {wait:?}");
         trouble.send_replace(Some(error.to_string()));
         if stopping() && *stop_by.get_or_insert_with(|| Instant::now() + STOP_WITHIN) < Instant::now() {
@@ -196,6 +244,60 @@ mod tests {
         }
         drop(work);
         thread.join().unwrap().unwrap();
+    }
+
+    /// A store whose work another hub has done first.
+    struct Raced(bool);
+
+    impl Store for Raced {
+        fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError> {
+            match std::mem::replace(&mut self.0, true) {
+                false => Err(StoreError::Locked),
+                true => Ok(work.iter().map(|_| Done::Kept).collect()),
+            }
+        }
+
+        fn reader(&self) -> Arc<dyn Read> {
+            unreachable!("the writer does not read")
+        }
+    }
+
+    #[test]
+    fn a_race_with_another_hub_is_no_trouble() {
+        let Writer { work, mut done, trouble, .. } = start(Raced(false)).unwrap();
+        work.blocking_send((some_work(), ())).unwrap();
+        assert_eq!(done.blocking_recv(), Some((Done::Kept, ())));
+        assert!(!trouble.has_changed().unwrap(), "nobody was told to come again");
+    }
+
+    /// A store that answers when it is let.
+    struct Stands(std::sync::mpsc::Receiver<()>);
+
+    impl Store for Stands {
+        fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError> {
+            self.0.recv().unwrap();
+            Ok(work.iter().map(|_| Done::Kept).collect())
+        }
+
+        fn reader(&self) -> Arc<dyn Read> {
+            unreachable!("the writer does not read")
+        }
+    }
+
+    #[test]
+    fn a_store_that_stands_still_is_told_of_while_it_does() {
+        let (go, stands) = std::sync::mpsc::channel();
+        let Writer { work, mut done, mut trouble, .. } = start_with(Stands(stands), Duration::from_millis(50)).unwrap();
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        for ticket in 0..2 {
+            work.blocking_send((some_work(), ticket)).unwrap();
+            let told =
+                runtime.block_on(async { timeout(Duration::from_secs(60), trouble.wait_for(Option::is_some)).await });
+            assert!(told.unwrap().unwrap().as_ref().unwrap().contains("not answered"));
+            go.send(()).unwrap();
+            assert_eq!(done.blocking_recv(), Some((Done::Kept, ticket)));
+            assert_eq!(*trouble.borrow_and_update(), None);
+        }
     }
 
     #[test]

@@ -167,3 +167,25 @@ pub fn a_refusal_leaves_what_came_with_it_in_one_commit(on: &Database) {
     assert_eq!(made, [false, true, false, true], "the second took the plate before the third");
     assert_eq!(store.reader().manifests().unwrap().len(), 1);
 }
+
+pub fn an_id_that_is_none_is_not_found_and_holds_up_nothing_that_comes_after_it(on: &Database) {
+    let mut store = with_one(on);
+    // Any text may stand in an address, a zero byte too.
+    let none = || "v\0x".to_owned();
+    for change in [
+        FleetChange::DropVehicle { id: none(), version: None },
+        FleetChange::DropCustomer { id: none(), heir: None, version: None },
+        FleetChange::DropCustomer { id: "kalle".into(), heir: Some(none()), version: None },
+        FleetChange::AddCustomer(customer(&none())),
+        FleetChange::AddVehicle(vehicle(&none(), "X 1", &[])),
+        FleetChange::AddVehicle(Vehicle { customer: Some(none()), ..vehicle("v2", "X 1", &[]) }),
+        carries(&none(), None),
+    ] {
+        let told = make(&mut store, change.clone()).unwrap_err();
+        assert!(told.to_string().contains("v\\0x"), "{change:?}: {told}");
+    }
+    let reader = store.reader();
+    assert_eq!((reader.vehicle(&none()).unwrap(), reader.customer(&none()).unwrap()), (None, None));
+    let after = |text: &str| (reader.vehicles(text, 9).unwrap().len(), reader.customers(text, 9).unwrap().len());
+    assert_eq!((after("v1\0"), after(&none()), after("k\0")), ((0, 0), (1, 0), (1, 1)));
+}

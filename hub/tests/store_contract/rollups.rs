@@ -12,7 +12,9 @@ use proptest::prelude::*;
 use speedwell_hub::store::{
     Bucket, ClockMap, Done, HistoryQuery, Level, MAX_BRIDGE_NS, Read, Reading, Readings, RollupQuery, Store, Work,
 };
-use speedwell_wire::{Batch, ClockFix, ClockSource, GatewayId, LogId, Quality, Quantity, Record, Samples, Seq, block};
+use speedwell_wire::{
+    Batch, ClockFix, ClockSource, GatewayId, LogId, Manifest, Quality, Quantity, Record, Samples, Seq, block,
+};
 
 use crate::{Database, rig::*, work};
 
@@ -354,4 +356,55 @@ pub fn what_is_older_than_it_is_to_be_kept_is_dropped_from_history_counts_and_ro
     assert_eq!(reader.ledgers().unwrap()[0].thru, 4, "what is dropped was stored, and is not asked for again");
     let left: BTreeSet<i64> = reader.latest().unwrap().iter().filter_map(|l| l.utc_ns).collect();
     assert!(left.contains(&today) && !left.contains(&5), "{left:?}");
+}
+
+pub fn values_that_cannot_be_added_any_more_hold_nobody_s_sums_up(on: &Database) {
+    let mut store = on.open();
+    let large = [1.7e308, 1.7e308, -1.7e308, -1.7e308];
+    let items: Vec<Reading> = (0..).zip(large).map(|(s, value)| crate::reading("absurd", s, value)).collect();
+    let other = crate::reading("bike", 0, 3.0);
+    for items in [items, vec![other]] {
+        let given = Readings { source: "x".into(), key: None, digest: [0; 32], received_ns: BOOT_UTC_NS, items };
+        store.commit(&[Work::Readings(given)]).unwrap();
+    }
+    let reader = store.reader();
+    let told = || ["absurd", "bike"].map(|name| summed(&*reader, &id(name), Level::Minute, 9));
+    let before = told();
+    while store.tend(LATER_NS).unwrap() {}
+    assert_eq!(told(), before, "what is kept is what the samples give");
+    let [absurd, bike] = before.map(|buckets| buckets[0]);
+    assert!(absurd.mean().is_finite() && absurd.weighted_mean().is_finite(), "{absurd:?}");
+    assert_eq!((absurd.count, absurd.min, absurd.max, bike.sum), (4, -1.7e308, 1.7e308, 3.0));
+}
+
+pub fn a_record_that_was_damaged_holds_nobody_else_s_sums_up(on: &Database) {
+    let mut store = on.open();
+    crate::commit(&mut store, &batch("truck-7", 1, [fix(), second(2)]));
+    on.sql("UPDATE chunks SET block = x'ff'", "UPDATE chunks SET block = '\\xff'");
+    crate::commit(&mut store, &batch("truck-8", 1, [fix(), second(3)]));
+    while store.tend(LATER_NS).unwrap() {}
+    let reader = store.reader();
+    on.sql("UPDATE rollups SET max = 99", "UPDATE rollups SET max = 99");
+    assert_eq!(summed(&*reader, &id("truck-8"), Level::Minute, 9)[0].max, 99.0, "these are kept");
+    let history = HistoryQuery { limit: 9, ..everything(&id("truck-7")) };
+    assert!(reader.history(&history).unwrap_err().to_string().contains("a block that is none"));
+}
+
+pub fn names_that_a_database_cannot_tell_apart_hold_nobody_s_sums_up(on: &Database) {
+    let mut store = on.open();
+    // To PostgreSQL, which has no zero byte, they are one.
+    let names = ["a\0", "a\u{fffd}"];
+    let channels = (1..).zip(names).map(|(n, name)| channel(n, name, Quantity::Speed)).collect();
+    let manifest = Manifest { channels };
+    let sample = block::Sample { tick: 5, value: 7, uncertainty: block::Uncertainty::UNKNOWN, quality: Quality::Good };
+    let column = |n| block::Column { channel: n, samples: vec![sample] };
+    let block = block::encode(&[column(1), column(2)], &manifest);
+    let record = Record::Samples(Samples { manifest: manifest.hash(), boot: 1, block });
+    let odd = crate::work_with(&batch("truck-7", 1, [fix(), record]), &manifest);
+    store.commit(&[Work::Manifest(Arc::new(manifest)), odd]).unwrap();
+    while store.tend(LATER_NS).unwrap() {}
+    crate::commit(&mut store, &batch("truck-8", 1, [fix(), second(3)]));
+    while store.tend(LATER_NS).unwrap() {}
+    on.sql("UPDATE rollups SET max = 99", "UPDATE rollups SET max = 99");
+    assert_eq!(summed(&*store.reader(), &id("truck-8"), Level::Minute, 9)[0].max, 99.0, "these are kept");
 }

@@ -3,7 +3,7 @@
 use speedwell_wire::GatewayId;
 use tokio_postgres::Row;
 
-use super::{read::Reader, session::Session};
+use super::{name, read::Reader, session::Session};
 use crate::store::{
     StoreError,
     fleet::{Customer, FleetTables, ReadFleet, Vehicle},
@@ -11,7 +11,8 @@ use crate::store::{
 };
 
 /// Inside a transaction that writes. Other hubs may write too: a row that is looked at to be changed is locked, and
-/// what two add at once the database refuses to the second, who then looks again.
+/// what two add at once the database refuses to the second, who then looks again. What is asked for by name may be any
+/// text that somebody put into an address; PostgreSQL takes none with a zero byte in it.
 pub(super) struct Fleet<'a>(pub(super) &'a mut Session);
 
 fn customer(row: &Row) -> Customer {
@@ -29,14 +30,14 @@ fn vehicle(row: &Row) -> Result<Vehicle, StoreError> {
 impl FleetTables for Fleet<'_> {
     fn customer(&mut self, id: &str) -> Result<Option<Customer>, StoreError> {
         let sql = "SELECT id, name, address, version FROM customers WHERE id = $1 FOR UPDATE";
-        Ok(self.0.query(sql, &[&id])?.first().map(customer))
+        Ok(self.0.query(sql, &[&name(id)])?.first().map(customer))
     }
 
     fn vehicle(&mut self, id: &str) -> Result<Option<Vehicle>, StoreError> {
         let sql = "SELECT id, registration, name, customer, version,
                 ARRAY(SELECT gateway FROM vehicle_gateways WHERE vehicle = id ORDER BY gateway)
             FROM vehicles WHERE id = $1 FOR UPDATE";
-        self.0.query(sql, &[&id])?.first().map(vehicle).transpose()
+        self.0.query(sql, &[&name(id)])?.first().map(vehicle).transpose()
     }
 
     fn vehicle_of_plate(&mut self, plate: &str) -> Result<Option<String>, StoreError> {
@@ -97,6 +98,11 @@ impl FleetTables for Fleet<'_> {
     }
 }
 
+/// No id has a zero byte in it, so those that come after a text with one are those that come after what is before it.
+fn up_to_zero(after: &str) -> &str {
+    after.split('\0').next().unwrap_or_default()
+}
+
 fn count(rows: Vec<Row>) -> Result<u64, StoreError> {
     Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0)) as u64)
 }
@@ -105,14 +111,14 @@ impl ReadFleet for Reader {
     fn customers(&self, after: &str, limit: usize) -> Result<Vec<Customer>, StoreError> {
         self.ask(|db| {
             let sql = "SELECT id, name, address, version FROM customers WHERE id > $1 ORDER BY id LIMIT $2";
-            Ok(db.query(sql, &[&after, &(limit as i64)])?.iter().map(customer).collect())
+            Ok(db.query(sql, &[&up_to_zero(after), &(limit as i64)])?.iter().map(customer).collect())
         })
     }
 
     fn customer(&self, id: &str) -> Result<Option<Customer>, StoreError> {
         self.ask(|db| {
             let sql = "SELECT id, name, address, version FROM customers WHERE id = $1";
-            Ok(db.query(sql, &[&id])?.first().map(customer))
+            Ok(db.query(sql, &[&name(id)])?.first().map(customer))
         })
     }
 
@@ -121,7 +127,7 @@ impl ReadFleet for Reader {
             let sql = "SELECT id, registration, name, customer, version,
                     ARRAY(SELECT gateway FROM vehicle_gateways WHERE vehicle = id ORDER BY gateway)
                 FROM vehicles WHERE id > $1 ORDER BY id LIMIT $2";
-            db.query(sql, &[&after, &(limit as i64)])?.iter().map(vehicle).collect()
+            db.query(sql, &[&up_to_zero(after), &(limit as i64)])?.iter().map(vehicle).collect()
         })
     }
 
@@ -130,7 +136,7 @@ impl ReadFleet for Reader {
             let sql = "SELECT id, registration, name, customer, version,
                     ARRAY(SELECT gateway FROM vehicle_gateways WHERE vehicle = id ORDER BY gateway)
                 FROM vehicles WHERE id = $1";
-            db.query(sql, &[&id])?.first().map(vehicle).transpose()
+            db.query(sql, &[&name(id)])?.first().map(vehicle).transpose()
         })
     }
 }

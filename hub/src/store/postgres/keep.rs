@@ -36,7 +36,13 @@ pub(super) fn drop_old(session: &mut Session, keep_days: u32, now_ns: i64) -> Re
 
 fn drop_records(session: &mut Session, first_kept: i64, marks: &mut Marks) -> Result<bool, StoreError> {
     let oldest = session.query("SELECT min(day) FROM parts WHERE day < $1", &[&first_kept])?;
-    let Some(day) = oldest.first().and_then(|row| row.get::<_, Option<i64>>(0)) else { return Ok(false) };
+    let Some(day) = oldest.first().and_then(|row| row.get::<_, Option<i64>>(0)) else {
+        // Those of days on which nothing came go too.
+        return match oldest_partition(session, "chunks", first_kept)? {
+            Some(table) => session.batch(&format!("DROP TABLE {table}")).map(|()| true),
+            None => Ok(false),
+        };
+    };
     let rows = session.query(
         "DELETE FROM parts USING ledger WHERE ledger.id = parts.log AND day = $1
          RETURNING parts.log, boot, t_min, t_max, gateway",
@@ -55,16 +61,20 @@ fn drop_records(session: &mut Session, first_kept: i64, marks: &mut Marks) -> Re
     Ok(true)
 }
 
-fn drop_readings(session: &mut Session, first_kept: i64, marks: &mut Marks) -> Result<bool, StoreError> {
-    let before = first_kept.saturating_mul(DAY_NS);
-    // Their names are in order of their days.
+/// The oldest partition of a table that lies before a day.
+fn oldest_partition(session: &mut Session, table: &str, first_kept: i64) -> Result<Option<String>, StoreError> {
+    // Their names are in order of their days, and `other` comes after all of them.
     let found = session.query(
         "SELECT relname::text FROM pg_class JOIN pg_inherits ON inhrelid = pg_class.oid
-         WHERE inhparent = 'readings'::regclass AND relname < $1 AND relname <> 'readings_other' ORDER BY 1 LIMIT 1",
-        &[&partition("readings", first_kept)],
+         WHERE inhparent = $1::text::regclass AND relname < $2 ORDER BY 1 LIMIT 1",
+        &[&table, &partition(table, first_kept)],
     )?;
-    let day: Option<String> = found.first().map(|row| row.get(0));
-    let counted = match &day {
+    Ok(found.first().map(|row| row.get(0)))
+}
+
+fn drop_readings(session: &mut Session, first_kept: i64, marks: &mut Marks) -> Result<bool, StoreError> {
+    let before = first_kept.saturating_mul(DAY_NS);
+    let counted = match &oldest_partition(session, "readings", first_kept)? {
         Some(table) => {
             session.batch(&format!(
                 "CREATE TEMPORARY TABLE dropped ON COMMIT DROP AS

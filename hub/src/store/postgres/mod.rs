@@ -53,12 +53,21 @@ impl Postgres {
 
     fn connect(options: Options) -> Result<(Self, Migrated), StoreError> {
         let mut session = Session::connect(&options)?;
-        let version =
-            session.query("SELECT current_setting('server_version_num')::int, current_setting('fsync')", &[])?;
-        let (number, fsync): (i32, &str) = version.first().map_or((0, ""), |row| (row.get(0), row.get(1)));
+        let server = session.query(
+            "SELECT current_setting('server_version_num')::int, current_setting('fsync'), current_setting('server_encoding')",
+            &[],
+        )?;
+        let (number, fsync, encoding): (i32, &str, &str) =
+            server.first().map_or((0, "", ""), |row| (row.get(0), row.get(1), row.get(2)));
         if number < 150_000 {
             let found = number / 10_000;
             return Err(StoreError::Content(format!("PostgreSQL {found}, this program needs 15 or later")));
+        }
+        // One name that such a database has no letters for would hold up all that comes after it.
+        if encoding != "UTF8" {
+            return Err(StoreError::Content(format!(
+                "text in {encoding}, this program needs UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0 makes one"
+            )));
         }
         if fsync != "on" {
             tracing::warn!("the server runs with fsync off: a power cut can take what was confirmed to gateways");
@@ -175,7 +184,7 @@ fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// A text that is part of a key.
+/// A text that is part of a key, or is looked for among keys.
 fn name(long: &str) -> String {
     let mut end = long.len().min(MAX_NAME);
     while !long.is_char_boundary(end) {

@@ -194,6 +194,12 @@ impl RowsMut for Session {
         Ok(())
     }
 
+    fn postponed(&mut self, mark: &Mark, touched_ns: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE marks SET touched_ns = $3 WHERE gateway = $1 AND from_ns = $2";
+        self.execute(sql, &[&mark.gateway.as_str(), &mark.from_ns, &touched_ns])?;
+        Ok(())
+    }
+
     fn minutes(
         &mut self,
         gateway: &GatewayId,

@@ -229,6 +229,9 @@ fn told(error: tokio_postgres::Error) -> StoreError {
         code if *code == SqlState::DISK_FULL => StoreError::Full,
         code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::ReadOnly,
         code if in_use.contains(code) => StoreError::Locked,
+        code if *code == SqlState::INSUFFICIENT_PRIVILEGE => StoreError::Database(
+            format!("{}: the hub's user has to own the database, or to have CREATE on its schema", db.message()).into(),
+        ),
         code if away.contains(code) => {
             StoreError::Unreachable { database: "the server".into(), why: db.message().into() }
         }

@@ -169,6 +169,13 @@ impl RowsMut for Tables<'_> {
         Ok(())
     }
 
+    fn postponed(&mut self, mark: &Mark, touched_ns: i64) -> Result<(), StoreError> {
+        self.0
+            .prepare_cached("UPDATE marks SET touched_ns = ?3 WHERE gateway = ?1 AND from_ns = ?2")?
+            .execute(params![mark.gateway.as_str(), mark.from_ns, touched_ns])?;
+        Ok(())
+    }
+
     fn minutes(
         &mut self,
         gateway: &GatewayId,
