@@ -19,7 +19,8 @@ function show(state) {
 }
 
 /**
- * Calls on.snapshot(gateways), on.gateway(gateway), on.presence(change), and on.begun() whenever the feed begins or goes on:
+ * Calls on.snapshot(gateways), on.gateway(gateway), on.presence(change), on.registry(what) when a vehicle or customer was
+ * registered, changed or removed, and on.begun() whenever the feed begins or goes on:
  * what the hub tells but once may have been missed then. With `gateway` only what concerns that one.
  * What is missed while the connection is away comes with the next snapshot, or one by one when the hub still has it.
  */
@@ -53,6 +54,7 @@ export function follow(on, gateway) {
       if (message.type === "snapshot") on.snapshot(message.gateways);
       else if (message.type === "gateway") on.gateway(message.gateway);
       else if (message.type === "presence") on.presence?.(message);
+      else if (message.type === "registry") on.registry?.(message);
     };
     socket.onclose = () => {
       clearTimeout(guard);

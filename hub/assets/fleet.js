@@ -127,8 +127,8 @@ class Fleet {
       gateway: (gateway) => take(gateway, Date.now()),
       presence: (change) => {
         if (change.kind === "gateway") this.stands(change);
-        if (change.kind === "vehicle" && (change.state === "removed" || !this.registered?.has(change.id))) this.loadVehiclesSoon();
       },
+      registry: () => this.loadVehiclesSoon(),
     });
   }
 
@@ -195,7 +195,6 @@ class Fleet {
       if (!vehicles) return;
       const names = new Map((customers ?? []).map((c) => [c.id, c.name]));
       const bare = new Map();
-      this.registered = new Set(vehicles.map((v) => v.id));
       this.vehicles.clear();
       for (const v of vehicles) {
         const vehicle = { registration: v.registration, name: v.name ?? "", customer: names.get(v.customer) ?? v.customer };

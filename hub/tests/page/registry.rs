@@ -45,7 +45,18 @@ async fn the_fleet_tells_vehicle_and_customer_and_vehicles_that_were_never_heard
         )
         .await;
     browser.watch(at, "/gateway/truck-7").await;
-    browser.reads("document.querySelector('.vehicle').textContent", "M-SW 1 · Actros · Isar Transport").await;
+    let on = "document.querySelector('.vehicle').textContent";
+    browser.reads(on, "M-SW 1 · Actros · Isar Transport").await;
+    // Another plate, another vehicle, none: the page follows.
+    for (path, change, words) in [
+        ("/api/v1/vehicles/v1", json!({"registration": "M-SW 9"}), "M-SW 9 · Actros · Isar Transport"),
+        ("/api/v1/vehicles/v1", json!({"gateways": []}), ""),
+        ("/api/v1/vehicles/v3", json!({"gateways": ["truck-7"]}), "M-SW 3"),
+    ] {
+        let (status, _, answer) = http::request(at, "PATCH", path, Some(&change)).await;
+        assert!(status < 300, "{path}: {answer}");
+        browser.reads(on, words).await;
+    }
     browser
         .sees("document.querySelector('.timeline canvas').getAttribute('aria-label')?.includes('Connected') === true")
         .await;
@@ -89,6 +100,8 @@ async fn an_open_fleet_is_told_who_goes_why_and_which_vehicles_come_and_go() {
     assert!(status < 300, "{answer}");
     let plate = "document.querySelector('[data-row=truck-7] [data-column=vehicle] .text').textContent";
     browser.reads(plate, "M-SW 1").await;
+    http::request(at, "PATCH", "/api/v1/vehicles/v1", Some(&json!({"registration": "M-SW 9"}))).await;
+    browser.reads(plate, "M-SW 9").await;
     let (status, _, answer) = http::request(at, "DELETE", "/api/v1/vehicles/v1", None).await;
     assert!(status < 300, "{answer}");
     browser.reads(plate, "—").await;
