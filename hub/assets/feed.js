@@ -8,6 +8,9 @@ const LONGEST_WAIT_MS = 15000;
 const SILENT_AFTER_MS = 16000;
 const SAID = { connecting: "Connecting to the hub", connected: "Connected to the hub", lost: "Hub not reachable, trying again" };
 
+/** Whether the hub is gone: who was connected then may not be so any more. */
+export const isLost = () => document.getElementById("feed").dataset.feed === "lost";
+
 /** Shows the state of the connection in the header: the one thing a screen reader is told by itself. */
 function show(state) {
   const at = document.getElementById("feed");
