@@ -2,13 +2,13 @@
 
 import { Card } from "/assets/card.js";
 import { bestSpeed, stateAge, stateOf } from "/assets/columns.js";
-import { follow } from "/assets/feed.js";
+import { follow, isLost } from "/assets/feed.js";
 import { Health } from "/assets/health.js";
 import { Panel } from "/assets/panel.js";
 import { speedUnit } from "/assets/prefs.js";
 import { askAll, askIfThere } from "/assets/session.js";
 import { Timeline } from "/assets/timeline.js";
-import { CONNECTION, COUNTS, ago } from "/assets/words.js";
+import { AS_TOLD, CONNECTION, COUNTS, ago } from "/assets/words.js";
 
 const NUMBERS_EVERY_MS = 200;
 const PLOTS_EVERY_MS = 500;
@@ -55,7 +55,9 @@ class Page {
   follow() {
     follow({
       snapshot: (gateways) => {
-        this.at(".empty").hidden = gateways.length > 0 || Boolean(this.gateway);
+        const known = gateways.length > 0 || Boolean(this.gateway);
+        this.at(".empty").hidden = known;
+        if (!known) this.connection("never", CONNECTION.never);
         gateways.forEach((gateway) => this.take(gateway));
       },
       gateway: (gateway) => this.take(gateway),
@@ -108,14 +110,19 @@ class Page {
     if (!this.gateway || document.hidden) return;
     const now = Date.now();
     const state = stateOf(this);
-    this.at(".state").dataset.connection = this.root.dataset.connection = state;
     const age = state === "online" ? null : stateAge(this, now);
     const why = state !== "online" && this.presence?.reason ? ": " + this.presence.reason : "";
     const text = CONNECTION[state] + why + (age === null ? "" : `, ${ago(age)}`);
-    const at = this.at(".state .text");
-    if (at.textContent !== text) at.textContent = text;
+    this.connection(state, text);
     for (const card of this.cards.values()) card.show(now, speedUnit(), state);
     this.panel.show(now, state);
+  }
+
+  connection(state, text) {
+    this.root.dataset.connection = state;
+    this.at(".state").dataset.connection = isLost() ? "untold" : state;
+    const [at, said] = [this.at(".state .text"), isLost() ? `${text}, ${AS_TOLD}` : text];
+    if (at.textContent !== said) at.textContent = said;
   }
 
   plots() {
