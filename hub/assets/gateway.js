@@ -62,12 +62,11 @@ class Page {
       },
       gateway: (gateway) => this.take(gateway),
       presence: (change) => {
-        if (change.kind === "gateway" && change.id === this.id) {
-          this.presence = change;
-          this.numbers();
-          this.timeline.take(change);
-        }
-        if (change.kind === "sensor" && change.gateway === this.id) this.health.sensorsKnown.set(change.id, change);
+        this.pushed?.add(change.kind + change.id);
+        this.stand(change);
+        if (change.kind !== "gateway") return;
+        this.numbers();
+        this.timeline.take(change);
       },
       registry: () => this.stands(),
       begun: () => {
@@ -147,18 +146,20 @@ class Page {
 
   /** How the gateway and its sensors stand, since when and why, and which vehicle it is on; later changes are pushed. */
   async stands() {
-    // Of two that are under way, the later one has the newer answer. Without one, the ages of the channels tell.
-    const turn = (this.turn = {});
+    // Of two that are under way the later one has the newer answer, and what is pushed meanwhile is newer still. Times do
+    // not tell: the hub's clock may be put back. Without an answer, the ages of the channels tell.
+    const pushed = (this.pushed = new Set());
     const list = await askAll("/api/v1/presence", "presence", { gateway: this.id }).catch(() => undefined);
-    if (!list || turn !== this.turn) return;
-    const newer = (known, found) => (known && Date.parse(known.since) > Date.parse(found.since) ? known : found);
-    for (const one of list) {
-      if (one.kind === "gateway") this.presence = newer(this.presence, one);
-      if (one.kind === "sensor") this.health.sensorsKnown.set(one.id, newer(this.health.sensorsKnown.get(one.id), one));
-    }
+    if (!list || pushed !== this.pushed) return;
+    list.forEach((one) => pushed.has(one.kind + one.id) || this.stand(one));
     this.numbers();
     const words = await vehicleWords(list.find(({ kind }) => kind === "vehicle")?.id).catch(() => undefined);
-    if (words !== undefined && turn === this.turn) this.at(".vehicle").textContent = words;
+    if (words !== undefined && pushed === this.pushed) this.at(".vehicle").textContent = words;
+  }
+
+  stand(one) {
+    if (one.kind === "gateway") this.presence = one;
+    if (one.kind === "sensor") this.health.sensorsKnown.set(one.id, one);
   }
 }
 

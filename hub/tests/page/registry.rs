@@ -116,3 +116,38 @@ async fn an_open_fleet_is_told_who_goes_why_and_which_vehicles_come_and_go() {
         .await;
     browser.reads("window.same", true).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_whose_clock_was_put_back_is_believed_all_the_same() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let gateway = says(&broker, "truck-7", Ok((9.0, 0.02, Quality::Good))).await;
+    // What is pushed carries the times of a clock that was put back by years; what was asked for, those of before.
+    let put_back = "const parse = JSON.parse; JSON.parse = (text) => { const said = parse(text); \
+                    if (said?.type === 'presence') said.since = '2020-01-01T00:00:00Z'; return said; };";
+    browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({"source": put_back})).await;
+    for (page, state) in [
+        ("/", "document.querySelector('[data-row=truck-7] [data-column=status] .text')?.textContent"),
+        ("/gateway/truck-7", "document.querySelector('.gateway .state .text').textContent.split(':')[0]"),
+    ] {
+        gateway.publish(gateway.topics.status(), true, status("truck-7", true)).await;
+        let online = async || {
+            http::get(rig.hub().http, "/api/v1/presence?state=online&kind=gateway").await["presence"][0]["id"]
+                .is_string()
+        };
+        let began = std::time::Instant::now();
+        while !online().await {
+            assert!(began.elapsed() < LONG, "it is not online in time");
+        }
+        browser.watch(rig.hub().http, page).await;
+        browser.reads(state, "Connected").await;
+        // The list has come too, with the time of before.
+        browser
+            .sees("performance.getEntriesByType('resource').some((r) => r.name.includes('/api/v1/presence?'))")
+            .await;
+        gateway.publish(gateway.topics.status(), true, status("truck-7", false)).await;
+        browser.reads(state, "Disconnected").await;
+    }
+}
