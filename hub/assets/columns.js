@@ -3,7 +3,8 @@
 // A row is {id, gateway, received, presence, vehicle}: a gateway as the hub tells it, when that came, since when it is
 // connected or not and why, and the vehicle it is on. Any of them may be missing; a vehicle without a gateway is a `bare` row.
 
-import { CLOCK, CONNECTION, QUALITY, REASON, STATE, ago, number, roughly, scale, several, whole } from "/assets/words.js";
+import { isLost } from "/assets/feed.js";
+import { AS_TOLD, CLOCK, CONNECTION, QUALITY, REASON, STATE, ago, number, roughly, scale, several, whole } from "/assets/words.js";
 import { hubNow } from "/assets/session.js";
 
 // As long as the hub takes a gateway for connected: a speed that is older is none of now.
@@ -96,7 +97,8 @@ export const COLUMNS = [
       const state = stateOf(row);
       const since = state === "online" ? null : stateAge(row, now);
       const why = state === "online" || state === "never" ? "" : row.presence?.reason ?? "";
-      return { parts: [["dot", ""], ["text", STATE[state]], ["note", why], ["note", since === null ? "" : roughly(since)]], kind: state, label: CONNECTION[state] };
+      const parts = [["dot", ""], ["text", STATE[state]], ["note", why], ["note", since === null ? "" : roughly(since)], ["note", isLost() ? AS_TOLD : ""]];
+      return { parts, kind: isLost() ? "untold" : state, label: CONNECTION[state] };
     },
     sort: (row) => STATES.indexOf(stateOf(row)),
   },

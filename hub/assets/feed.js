@@ -8,6 +8,9 @@ const LONGEST_WAIT_MS = 15000;
 const SILENT_AFTER_MS = 16000;
 const SAID = { connecting: "Connecting to the hub", connected: "Connected to the hub", lost: "Hub not reachable, trying again" };
 
+/** Whether the hub is gone: who was connected then may not be so any more. */
+export const isLost = () => document.getElementById("feed").dataset.feed === "lost";
+
 /** Shows the state of the connection in the header: the one thing a screen reader is told by itself. */
 function show(state) {
   const at = document.getElementById("feed");
@@ -19,7 +22,8 @@ function show(state) {
 }
 
 /**
- * Calls on.snapshot(gateways), on.gateway(gateway), on.presence(change), and on.begun() whenever the feed begins or goes on:
+ * Calls on.snapshot(gateways), on.gateway(gateway), on.presence(change), on.registry(what) when a vehicle or customer was
+ * registered, changed or removed, and on.begun() whenever the feed begins or goes on:
  * what the hub tells but once may have been missed then. With `gateway` only what concerns that one.
  * What is missed while the connection is away comes with the next snapshot, or one by one when the hub still has it.
  */
@@ -53,6 +57,7 @@ export function follow(on, gateway) {
       if (message.type === "snapshot") on.snapshot(message.gateways);
       else if (message.type === "gateway") on.gateway(message.gateway);
       else if (message.type === "presence") on.presence?.(message);
+      else if (message.type === "registry") on.registry?.(message);
     };
     socket.onclose = () => {
       clearTimeout(guard);

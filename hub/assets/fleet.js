@@ -126,22 +126,24 @@ class Fleet {
       },
       gateway: (gateway) => take(gateway, Date.now()),
       presence: (change) => {
-        if (change.kind === "gateway") this.stands(change);
-        if (change.kind === "vehicle" && (change.state === "removed" || !this.registered?.has(change.id))) this.loadVehiclesSoon();
+        if (change.kind !== "gateway") return;
+        this.pushed?.add(change.id);
+        this.stands(change);
       },
+      registry: () => this.loadVehiclesSoon(),
     });
   }
 
   async loadPresence() {
+    // What is pushed while the list is on its way is the newer of the two. Times do not tell: the hub's clock may be put back.
+    const pushed = (this.pushed = new Set());
     // Without an answer the feed's own word for the connection stands.
     const list = await askAll("/api/v1/presence", "presence", { kind: "gateway" }).catch(() => undefined);
-    list?.forEach((one) => this.stands(one));
+    if (pushed === this.pushed) list?.forEach((one) => pushed.has(one.id) || this.stands(one));
   }
 
-  /** How a gateway stands; what was pushed while the list was on its way is the newer of the two. */
+  /** How a gateway stands. */
   stands(one) {
-    const known = this.presence.get(one.id);
-    if (known && Date.parse(known.since) > Date.parse(one.since)) return;
     this.presence.set(one.id, one);
     const row = this.rows.get(one.id);
     if (row) this.put({ ...row, presence: one });
@@ -195,7 +197,6 @@ class Fleet {
       if (!vehicles) return;
       const names = new Map((customers ?? []).map((c) => [c.id, c.name]));
       const bare = new Map();
-      this.registered = new Set(vehicles.map((v) => v.id));
       this.vehicles.clear();
       for (const v of vehicles) {
         const vehicle = { registration: v.registration, name: v.name ?? "", customer: names.get(v.customer) ?? v.customer };

@@ -2,19 +2,19 @@
 
 import { Card } from "/assets/card.js";
 import { bestSpeed, stateAge, stateOf } from "/assets/columns.js";
-import { follow } from "/assets/feed.js";
+import { follow, isLost } from "/assets/feed.js";
 import { Health } from "/assets/health.js";
 import { Panel } from "/assets/panel.js";
 import { speedUnit } from "/assets/prefs.js";
-import { askAll, askIfThere, hubNow } from "/assets/session.js";
+import { askAll, askIfThere } from "/assets/session.js";
 import { Timeline } from "/assets/timeline.js";
-import { CONNECTION, COUNTS, ago } from "/assets/words.js";
+import { AS_TOLD, CONNECTION, COUNTS, ago } from "/assets/words.js";
 
 const NUMBERS_EVERY_MS = 200;
 const PLOTS_EVERY_MS = 500;
 const TABLES_EVERY_MS = 1000;
-// Asked for one by one; a gateway has a handful.
-const MAX_SENSORS = 32;
+// Of what is pushed to nobody, as that its customer has another name.
+const STANDS_EVERY_MS = 60_000;
 
 export function start(main, id) {
   document.title = `${id} · Speedwell`;
@@ -45,28 +45,30 @@ class Page {
     this.timeline = new Timeline(id, below);
     this.unitChanged = () => { this.numbers(); this.plots(); };
     this.follow();
-    this.vehicle();
     document.addEventListener("theme-changed", () => this.repaint());
     setInterval(() => this.numbers(), NUMBERS_EVERY_MS);
     setInterval(() => this.plots(), PLOTS_EVERY_MS);
     setInterval(() => this.tables(), TABLES_EVERY_MS);
+    setInterval(() => document.hidden || this.stands(), STANDS_EVERY_MS);
   }
 
   follow() {
     follow({
       snapshot: (gateways) => {
-        this.at(".empty").hidden = gateways.length > 0 || Boolean(this.gateway);
+        const known = gateways.length > 0 || Boolean(this.gateway);
+        this.at(".empty").hidden = known;
+        if (!known) this.connection("never", CONNECTION.never);
         gateways.forEach((gateway) => this.take(gateway));
       },
       gateway: (gateway) => this.take(gateway),
       presence: (change) => {
-        if (change.kind === "gateway" && change.id === this.id) {
-          this.presence = change;
-          this.numbers();
-          this.timeline.take(change);
-        }
-        if (change.kind === "sensor" && change.gateway === this.id) this.health.sensorsKnown.set(change.id, change);
+        this.pushed?.add(change.kind + change.id);
+        this.stand(change);
+        if (change.kind !== "gateway") return;
+        this.numbers();
+        this.timeline.take(change);
       },
+      registry: () => this.stands(),
       begun: () => {
         this.timeline.load();
         this.stands();
@@ -83,7 +85,7 @@ class Page {
     this.panel.update(gateway.channels, bestSpeed(gateway), received);
     this.health.losses(gateway);
     this.numbers();
-    if (!this.tabled) { this.tables(); this.stands(); }
+    if (!this.tabled) this.tables();
   }
 
   channels(gateway, received) {
@@ -107,14 +109,19 @@ class Page {
     if (!this.gateway || document.hidden) return;
     const now = Date.now();
     const state = stateOf(this);
-    this.at(".state").dataset.connection = this.root.dataset.connection = state;
     const age = state === "online" ? null : stateAge(this, now);
     const why = state !== "online" && this.presence?.reason ? ": " + this.presence.reason : "";
     const text = CONNECTION[state] + why + (age === null ? "" : `, ${ago(age)}`);
-    const at = this.at(".state .text");
-    if (at.textContent !== text) at.textContent = text;
+    this.connection(state, text);
     for (const card of this.cards.values()) card.show(now, speedUnit(), state);
     this.panel.show(now, state);
+  }
+
+  connection(state, text) {
+    this.root.dataset.connection = state;
+    this.at(".state").dataset.connection = isLost() ? "untold" : state;
+    const [at, said] = [this.at(".state .text"), isLost() ? `${text}, ${AS_TOLD}` : text];
+    if (at.textContent !== said) at.textContent = said;
   }
 
   plots() {
@@ -137,32 +144,29 @@ class Page {
     this.plots();
   }
 
-  /** The vehicle this gateway is on and whose that is, where the hub knows vehicles. */
-  async vehicle() {
-    try {
-      const found = (await askAll("/api/v1/vehicles", "vehicles"))?.find((v) => v.gateways.includes(this.id));
-      if (!found) return;
-      const customer = found.customer && (await askIfThere("/api/v1/customers/" + encodeURIComponent(found.customer)));
-      this.at(".vehicle").textContent = [found.registration, found.name, customer?.name].filter(Boolean).join(" · ");
-    } catch { /* Without it the page says what it can. */ }
+  /** How the gateway and its sensors stand, since when and why, and which vehicle it is on; later changes are pushed. */
+  async stands() {
+    // Of two that are under way the later one has the newer answer, and what is pushed meanwhile is newer still. Times do
+    // not tell: the hub's clock may be put back. Without an answer, the ages of the channels tell.
+    const pushed = (this.pushed = new Set());
+    const list = await askAll("/api/v1/presence", "presence", { gateway: this.id }).catch(() => undefined);
+    if (!list || pushed !== this.pushed) return;
+    list.forEach((one) => pushed.has(one.kind + one.id) || this.stand(one));
+    this.numbers();
+    const words = await vehicleWords(list.find(({ kind }) => kind === "vehicle")?.id).catch(() => undefined);
+    if (words !== undefined && pushed === this.pushed) this.at(".vehicle").textContent = words;
   }
 
-  /** Since when and why the gateway and each of its sensors are as they are; later changes are pushed. */
-  async stands() {
-    const last = async (what) => {
-      const now = new Date(hubNow()).toISOString();
-      // Where that fails the ages of the channels tell.
-      const answer = await askIfThere("/api/v1/presence/history?" + new URLSearchParams({ ...what, from: now, to: now })).catch(() => undefined);
-      return answer?.changes.findLast((change) => !change.until);
-    };
-    const sensors = [...new Set((this.gateway?.channels ?? []).map((c) => c.sensor))].slice(0, MAX_SENSORS);
-    const newer = (known, found) => (known && Date.parse(known.since) > Date.parse(found.from) ? known : { ...found, since: found.from });
-    await Promise.all([
-      last({ kind: "gateway", id: this.id }).then((found) => { if (found) this.presence = newer(this.presence, found); }),
-      ...sensors.map((id) => last({ kind: "sensor", gateway: this.id, id }).then((found) => {
-        if (found) this.health.sensorsKnown.set(id, newer(this.health.sensorsKnown.get(id), found));
-      })),
-    ]);
-    this.numbers();
+  stand(one) {
+    if (one.kind === "gateway") this.presence = one;
+    if (one.kind === "sensor") this.health.sensorsKnown.set(one.id, one);
   }
+}
+
+/** A vehicle and whose it is; nothing where there is none. */
+async function vehicleWords(id) {
+  const of = (kind, id) => id && askIfThere(`/api/v1/${kind}/${encodeURIComponent(id)}`);
+  const vehicle = await of("vehicles", id);
+  const customer = await of("customers", vehicle?.customer);
+  return [vehicle?.registration, vehicle?.name, customer?.name].filter(Boolean).join(" · ");
 }

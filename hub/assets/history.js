@@ -44,7 +44,7 @@ export function start(main) {
     <section class="sheet gaps" aria-labelledby="gaps-title"><h2 id="gaps-title">Missing in this range</h2>
       <div class="wide" tabindex="0" role="region" aria-labelledby="gaps-title" hidden><table><thead><tr><th scope="col">From</th><th scope="col">To</th><th scope="col">For</th><th scope="col">What</th>
         <th scope="col">Reason</th><th scope="col">Records</th><th scope="col">Samples</th><th scope="col">Zoom</th></tr></thead><tbody></tbody></table></div>
-      <p class="none">Nothing known to be missing.</p></section>
+      <p class="none">Being asked for.</p></section>
     <details class="sheet values"><summary>The same as a table</summary>
       <div class="wide" tabindex="0" role="region" aria-label="Values"><table><caption></caption><thead><tr><th scope="col">From</th><th scope="col">Mean</th><th scope="col">Least</th><th scope="col">Most</th><th scope="col">Quality</th></tr></thead><tbody></tbody></table></div>
     </details>
@@ -199,6 +199,11 @@ class History {
       if (error.name === "AbortError") return undefined;
       this.main.dataset.state = "failed";
       this.note(error.message);
+      // What is known of another range says nothing of this one.
+      this.found = undefined;
+      this.at(".values tbody").replaceChildren();
+      gaps(this.at(".gaps"), { gaps: [], told: false });
+      exports(this.at(".export .links"), channel, view);
     }
     return undefined;
   }

@@ -36,7 +36,9 @@ export function gaps(root, found, change) {
     row.insertCell().append(button);
   }
   root.querySelector(".wide").hidden = list.length === 0;
-  root.querySelector(".none").hidden = list.length > 0;
+  const none = root.querySelector(".none");
+  none.hidden = list.length > 0;
+  none.textContent = found.told ? "Nothing known to be missing." : "The hub did not say what is missing.";
 }
 
 /** The values in rows of equal length, for whoever cannot see the plot. */

@@ -10,7 +10,8 @@ const SAMPLES = 2000;
 const FEW = 0.5;
 
 /**
- * {kind: "samples" | "sums", unit, bucketS, times, values, low, high, qualities, lines, pieces, gaps, notes, points}.
+ * {kind: "samples" | "sums", unit, bucketS, times, values, low, high, qualities, lines, pieces, gaps, told, notes, points};
+ * `told` is whether the hub said what is missing.
  * Times are seconds of UTC, values in the channel's own unit; a hole is a null between two values.
  */
 export async function load(channel, view, signal) {
@@ -22,7 +23,7 @@ export async function load(channel, view, signal) {
   if (missing === null) found.notes.push("What is missing could not be asked for.");
   if (missing === undefined) found.notes.push("This hub does not tell what is missing; a hole in the line may be a loss or silence.");
   if (missing?.some((gap) => gap.kind === "undated")) found.notes.push("There are samples whose time is not known and that may belong here.");
-  return { ...found, gaps: missing ?? [] };
+  return { ...found, gaps: missing ?? [], told: Boolean(missing) };
 }
 
 const query = ({ gateway, sensor, quantity }, { from, to }, more) => new URLSearchParams({ gateway, sensor, quantity, from: iso(from), to: iso(to), ...more });

@@ -1,7 +1,7 @@
 // When a gateway was connected over the last day or week, as a strip and in words.
 
 import { paint } from "/assets/plot.js";
-import { askAll } from "/assets/session.js";
+import { askAll, hubNow } from "/assets/session.js";
 import { STATE, lasting, moment, utc, zone } from "/assets/words.js";
 
 const HOUR_MS = 3_600_000;
@@ -49,7 +49,7 @@ export class Timeline {
   async load() {
     this.asking?.abort();
     this.asking = new AbortController();
-    const to = Date.now();
+    const to = hubNow();
     const from = to - this.span[1];
     const asked = { kind: "gateway", id: this.id, from: new Date(from).toISOString(), to: new Date(to).toISOString() };
     const changes = await askAll("/api/v1/presence/history", "changes", asked, { signal: this.asking.signal }).catch(() => undefined);

@@ -23,6 +23,9 @@ export const CONNECTION = {
   never: "Never heard",
 };
 
+/** Beside a state while the hub is gone: nobody knows whether it still is so. */
+export const AS_TOLD = "when the hub was last heard";
+
 /** The same where there is little room. */
 export const STATE = { online: "Connected", offline: "Disconnected", silent: "Silent", unknown: "Not heard", never: "Never heard" };
 

@@ -60,9 +60,13 @@ impl Willing {
 }
 
 async fn watch(rig: &HubRig) -> WebSocketStream<TcpStream> {
+    watch_only(rig, "").await
+}
+
+async fn watch_only(rig: &HubRig, query: &str) -> WebSocketStream<TcpStream> {
     let at = rig.hub().http;
     let stream = TcpStream::connect(at).await.unwrap();
-    client_async(format!("ws://{at}/ws"), stream).await.unwrap().0
+    client_async(format!("ws://{at}/ws{query}"), stream).await.unwrap().0
 }
 
 /// The next change of this thing to this state that those who watch are told.
@@ -333,6 +337,79 @@ async fn a_foreign_device_over_http_is_online_then_silent_and_makes_no_vehicle()
     vehicle(&rig, "v1", "ABC 123", "stranger").await;
     assert_eq!(now(&rig, "vehicle", "v1").await["state"], "disconnected");
     assert_eq!(get(rig.hub().http, "/api/v1/presence?unassigned=true").await["presence"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_is_asked_for_by_gateway_and_by_state() {
+    let broker = Mosquitto::start();
+    let rig = hub(&broker, |_| {}).await;
+    vehicle(&rig, "v1", "ABC 123", "truck-7").await;
+    let gateway = Willing::connect("truck-7", broker.port).await;
+    let _other = Willing::connect("truck-70", broker.port).await;
+    becomes(&rig, "sensor", "front-wheel", "ok").await;
+    becomes(&rig, "gateway", "truck-70", "online").await;
+    let listed = async |query: &str| {
+        let (is, told) = asked(&rig, "GET", &format!("/api/v1/presence?{query}"), None).await;
+        assert_eq!(is, 200, "{query}: {told}");
+        let all = told["presence"].as_array().unwrap().clone();
+        all.iter()
+            .map(|one| format!("{} {}", one["kind"].as_str().unwrap(), one["id"].as_str().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed("gateway=truck-7").await, ["gateway truck-7", "sensor front-wheel", "vehicle v1"]);
+    assert_eq!(listed("gateway=truck-7&kind=vehicle").await, ["vehicle v1"]);
+    assert_eq!(listed("gateway=truck").await, [""; 0], "a part of a name is not its name");
+    assert_eq!(listed("state=online").await, ["gateway truck-7", "gateway truck-70"]);
+    gateway.says(false, None).await;
+    becomes(&rig, "gateway", "truck-7", "offline").await;
+    assert_eq!(listed("state=offline").await, ["gateway truck-7"]);
+    assert_eq!(listed("state=disconnected").await, ["vehicle v1"]);
+    for (query, words) in [("gateway=a%2Fb", "1 to 64"), ("state=gone", "disconnected"), ("of=v1", "gateway")] {
+        let (is, told) = asked(&rig, "GET", &format!("/api/v1/presence?{query}"), None).await;
+        assert!(is == 400 && told["error"].as_str().unwrap().contains(words), "{query}: {told}");
+    }
+    let described = get(rig.hub().http, "/api/v1/openapi.json").await;
+    let parameters = described["paths"]["/api/v1/presence"]["get"]["parameters"].as_array().unwrap().clone();
+    let schema = |name: &str| parameters.iter().find(|one| one["name"] == name).unwrap()["schema"].to_string();
+    assert!(schema("state").contains("\"disconnected\""), "{}", schema("state"));
+    assert!(schema("gateway").contains("pattern"), "{}", schema("gateway"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_watches_is_told_that_the_registry_changed_and_who_watches_a_gateway_what_is_of_it() {
+    let broker = Mosquitto::start();
+    let rig = hub(&broker, |_| {}).await;
+    vehicle(&rig, "v1", "ABC 123", "truck-7").await;
+    vehicle(&rig, "v2", "DEF 456", "truck-8").await;
+    let registry = async |socket: &mut WebSocketStream<TcpStream>| loop {
+        let said = timeout(LONG, socket.next()).await.expect("the registry is told").unwrap().unwrap();
+        let Message::Text(text) = said else { continue };
+        let message: Value = serde_json::from_str(&text).unwrap();
+        if message["type"] == "registry" {
+            return format!("{} {}", message["kind"].as_str().unwrap(), message["id"].as_str().unwrap());
+        }
+    };
+    // What was registered before is no news to who comes later.
+    let (mut all, mut seven) = (watch(&rig).await, watch_only(&rig, "?gateway=truck-7").await);
+    for (path, change) in [
+        ("/api/v1/vehicles/v2", json!({"name": "nothing of truck-7"})),
+        ("/api/v1/vehicles/v1", json!({"registration": "NEW 1"})),
+        ("/api/v1/vehicles/v1", json!({"gateways": []})),
+        ("/api/v1/vehicles/v2", json!({"gateways": ["truck-7"]})),
+        ("/api/v1/customers/kalle", json!({"name": "Kalle & Söner"})),
+    ] {
+        assert_eq!(asked(&rig, "PATCH", path, Some(change)).await.0, 200);
+        assert!(path.ends_with(registry(&mut all).await.split(' ').nth(1).unwrap()), "{path}");
+    }
+    for wanted in ["vehicle v1", "vehicle v1", "vehicle v2"] {
+        assert_eq!(registry(&mut seven).await, wanted);
+    }
+    assert_eq!(asked(&rig, "DELETE", "/api/v1/vehicles/v2", None).await.0, 204);
+    assert_eq!(registry(&mut all).await, "vehicle v2");
+    assert_eq!(registry(&mut seven).await, "vehicle v2");
+    // What is of its vehicle is of the gateway.
+    vehicle(&rig, "v3", "GHI 789", "truck-7").await;
+    pushed(&mut seven, "vehicle", "v3", "unknown").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

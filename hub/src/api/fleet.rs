@@ -256,6 +256,7 @@ async fn make(context: &Context, who: &Who, change: FleetChange, status: StatusC
     }
     let room = context.changes.try_room().ok_or(Refusal::Busy)?;
     let (what, id) = noted(&change);
+    let of_customer = what.starts_with("customer");
     let made = desk.hand_in(Work::Fleet(change), Some(room)).map_err(|_| Refusal::Busy)?;
     let made = timeout(COMMIT_WITHIN, made).await.map_err(|_| Refusal::Unanswered)?;
     let Ok(Outcome::Fleet(made)) = made else { return Err(Refusal::Unanswered) };
@@ -264,6 +265,9 @@ async fn make(context: &Context, who: &Who, change: FleetChange, status: StatusC
     // Who is told that a vehicle is there finds it among those that are connected or not.
     if let Err(error) = context.presence.reload(context.reader.clone()).await {
         tracing::warn!(%error, "a change was made, and who is connected learns of it later");
+    }
+    if of_customer {
+        context.board.tell("registry", &[], &serde_json::json!({ "kind": "customer", "id": id }));
     }
     Ok(match made {
         FleetSaved::Customer(customer) => one(status, customer.version, customer),

@@ -140,6 +140,23 @@ async fn each_operation_has_a_name_of_its_own_words_a_tag_that_is_told_and_what_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_description_refers_to_is_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (router, _) = hub(directory.path()).await;
+    let all = description(&router).await;
+    let (mut left, mut found) = (vec![&all], 0);
+    while let Some(value) = left.pop() {
+        left.extend(value.as_array().into_iter().flatten());
+        left.extend(value.as_object().into_iter().flat_map(|object| object.values()));
+        if let Some(to) = value.get("$ref").and_then(|to| to.as_str()) {
+            assert!(to.strip_prefix('#').and_then(|to| all.pointer(to)).is_some(), "{to} is not there");
+            found += 1;
+        }
+    }
+    assert!(found > 40, "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_description_does_not_allow_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (router, key) = hub(directory.path()).await;

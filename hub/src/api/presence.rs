@@ -6,11 +6,12 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use speedwell_wire::GatewayId;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{ApiError, Complaint, Context, within};
 use crate::{
-    presence::{self, PresenceView},
+    presence::{self, PresenceView, StateWord},
     store::presence::{PresenceKey, PresenceKind, PresenceQuery, PresenceRow},
 };
 
@@ -24,6 +25,11 @@ pub(super) struct Now {
     /// `gateway`, `sensor` or `vehicle`; all of them when left out.
     #[param(value_type = Option<PresenceKind>, inline)]
     kind: Option<PresenceKind>,
+    /// Only this gateway, its sensors, and the vehicle it is on.
+    gateway: Option<String>,
+    /// Only what is in this state.
+    #[param(value_type = Option<StateWord>, inline)]
+    state: Option<StateWord>,
     /// Only gateways that are on no vehicle.
     #[serde(default)]
     #[param(required = false)]
@@ -52,12 +58,14 @@ pub(super) async fn presence(
     State(context): State<Context>,
     asked: Result<Query<Now>, QueryRejection>,
 ) -> Result<Json<States>, ApiError> {
-    let Query(Now { kind, unassigned, after, limit }) = asked.map_err(|e| ApiError::BadQuery(e.body_text()))?;
+    let Query(Now { kind, gateway, state, unassigned, after, limit }) =
+        asked.map_err(|e| ApiError::BadQuery(e.body_text()))?;
+    let gateway = gateway.map(GatewayId::new).transpose().map_err(|e| ApiError::BadQuery(e.to_string()))?;
     if after.as_ref().is_some_and(|after| !after.contains('/')) {
         return Err(ApiError::BadQuery("after: wanted what an earlier answer gave as next".into()));
     }
     let limit = within("limit", limit, PAGE.0, PAGE.1)?;
-    let (presence, next) = context.presence.list(&presence::Asked { kind, unassigned, after, limit });
+    let (presence, next) = context.presence.list(&presence::Asked { kind, gateway, state, unassigned, after, limit });
     Ok(Json(States { presence, next }))
 }
 

@@ -103,7 +103,7 @@ pub(super) fn routes(intake: Intake) -> OpenApiRouter {
 #[utoipa::path(
     post, path = "/api/v1/readings", tag = "ingest", request_body = OneOrMany<NewReading>,
     params(
-        ("on-error" = Option<OnError>, Query, description = "what becomes of good items beside bad ones; `refuse` when left out"),
+        ("on-error" = inline(Option<OnError>), Query, description = "what becomes of good items beside bad ones; `refuse` when left out"),
         ("Idempotency-Key" = Option<String>, Header, pattern = r#"^("[!-~]{1,253}"|[!#-~][!-~]{0,253})$"#,
             description = "up to 255 visible ASCII characters, as a UUID: the same request is stored once"),
     ),
@@ -126,7 +126,7 @@ async fn readings(State(door): State<Arc<Door>>, request: Request) -> Response {
 #[utoipa::path(
     post, path = "/tracking/data/", tag = "aliases", request_body = OneOrMany<NewPlace>,
     params(
-        ("on-error" = Option<OnError>, Query, description = "what becomes of good items beside bad ones; `refuse` when left out"),
+        ("on-error" = inline(Option<OnError>), Query, description = "what becomes of good items beside bad ones; `refuse` when left out"),
         ("Idempotency-Key" = Option<String>, Header, pattern = r#"^("[!-~]{1,253}"|[!#-~][!-~]{0,253})$"#,
             description = "up to 255 visible ASCII characters, as a UUID: the same request is stored once"),
     ),

@@ -117,7 +117,12 @@ impl Client {
     /// Whether it is still there. Cancel-safe.
     pub(super) async fn hear(&mut self) -> Result<(), Gone> {
         match self.socket.recv().await {
-            Some(Ok(Message::Close(_)) | Err(_)) | None => Err(Gone),
+            Some(Ok(Message::Close(_))) => {
+                // Its answer is written already and has to leave: without it a browser takes the end for a break (RFC 6455, 5.5.1).
+                let _ = timeout(self.patience.send_within, self.socket.flush()).await;
+                Err(Gone)
+            }
+            Some(Err(_)) | None => Err(Gone),
             Some(Ok(_)) => {
                 self.heard = Instant::now();
                 Ok(())
@@ -295,6 +300,25 @@ mod tests {
         }
         assert_eq!(views + skipped, u64::from(CHANGES) + 1, "what was not told was counted");
         assert!(skipped > u64::from(CHANGES) / 2, "{skipped}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_says_goodbye_is_answered() {
+        let served = served(Patience::default()).await;
+        let mut socket = served.watch().await;
+        socket.close(None).await.unwrap();
+        let ended = async {
+            while let Some(said) = socket.next().await {
+                if matches!(said, Ok(tokio_tungstenite::tungstenite::Message::Close(_))) {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(timeout(Duration::from_secs(10), ended).await.unwrap(), "the connection broke off");
+        while served.watchers().await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -161,9 +161,9 @@ impl Board {
 
     /// Has those who watch told something that is no gateway's view: `{"n":…,"type":kind,…}` with the fields of `body`,
     /// which must become a JSON object without `n` and `type` of [`MAX_TOLD_BYTES`] at most. Who watches some gateways
-    /// only is told what is `of` one of these. Like any change it has a number and is told to who comes again; unlike a
+    /// only is told what is `of` any of these. Like any change it has a number and is told to who comes again; unlike a
     /// view it is not overtaken by the next.
-    pub fn tell(&self, kind: &'static str, of: Option<&GatewayId>, body: &impl Serialize) {
+    pub fn tell(&self, kind: &'static str, of: &[GatewayId], body: &impl Serialize) {
         let fields = match serde_json::to_string(body) {
             Ok(text) if text.len() > MAX_TOLD_BYTES => {
                 return tracing::error!(kind, bytes = text.len(), "a message to watchers is too long and is not told");
@@ -172,7 +172,7 @@ impl Board {
             _ => return tracing::error!(kind, "a message to watchers is no JSON object and is not told"),
         };
         let comma = if fields == "{}" { "" } else { "," };
-        self.lock().journal.tell(of.cloned(), |n| {
+        self.lock().journal.tell(of.into(), |n| {
             Bytes::from(format!("{{\"n\":{n},\"type\":\"{kind}\"{comma}{}", fields.get(1..).unwrap_or("}")))
         });
         self.news.send_replace(());

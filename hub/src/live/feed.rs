@@ -84,7 +84,7 @@ enum Entry {
 
 struct Told {
     n: u64,
-    of: Option<GatewayId>,
+    of: Box<[GatewayId]>,
     message: Bytes,
 }
 
@@ -187,7 +187,7 @@ impl Filter {
     }
 
     fn wants_told(&self, told: &Told) -> bool {
-        self.gateways.is_empty() || told.of.as_ref().is_some_and(|of| self.gateways.contains(of))
+        self.gateways.is_empty() || told.of.iter().any(|of| self.gateways.contains(of))
     }
 }
 
@@ -269,7 +269,7 @@ impl Journal {
         self.add(Entry::Gateway(at))
     }
 
-    pub(super) fn tell(&mut self, of: Option<GatewayId>, message: impl FnOnce(u64) -> Bytes) {
+    pub(super) fn tell(&mut self, of: Box<[GatewayId]>, message: impl FnOnce(u64) -> Bytes) {
         let n = self.add(Entry::Told);
         let message = message(n);
         self.told_bytes += message.len();

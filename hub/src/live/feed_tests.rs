@@ -150,7 +150,7 @@ proptest! {
                     changes += 1;
                 }
                 Step::Note => {
-                    board.tell("note", None, &serde_json::json!({ "mark": value }));
+                    board.tell("note", &[], &serde_json::json!({ "mark": value }));
                     notes.push(value);
                     changes += 1;
                 }
@@ -239,8 +239,8 @@ fn who_watches_some_is_told_of_these_and_of_their_channels_only() {
         say_of(&board, 1, &[1], value, now);
         say_of(&board, 2, &[1, 2], value, now);
     }
-    board.tell("note", Some(&id(1)), &serde_json::json!({ "mark": 1 }));
-    board.tell("note", None, &serde_json::json!({ "mark": 2 }));
+    board.tell("note", &[id(0), id(1)], &serde_json::json!({ "mark": 1 }));
+    board.tell("note", &[], &serde_json::json!({ "mark": 2 }));
     let told = |mut watch: Watch| {
         let Look::All(said) = watch.look(now) else { panic!("all of it") };
         let brief = |said: &Said| {
@@ -278,9 +278,9 @@ fn all_who_want_the_same_are_given_the_same_bytes() {
 #[test]
 fn a_message_of_another_room_that_is_none_is_not_told() {
     let board = Board::default();
-    board.tell("note", None, &[1, 2]);
-    board.tell("note", None, &serde_json::json!({ "long": "x".repeat(MAX_TOLD_BYTES) }));
-    board.tell("note", None, &serde_json::json!({}));
+    board.tell("note", &[], &[1, 2]);
+    board.tell("note", &[], &serde_json::json!({ "long": "x".repeat(MAX_TOLD_BYTES) }));
+    board.tell("note", &[], &serde_json::json!({}));
     let mut watch = board.watch(Filter::default(), Some(Since { epoch: board.epoch(), n: 0 }));
     let Look::All(said) = watch.look(Instant::now()) else { panic!("all of it") };
     assert_eq!(said.last().unwrap().text, "{\"n\":1,\"type\":\"note\"}");

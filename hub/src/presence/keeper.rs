@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use speedwell_wire::GatewayId;
 use tokio::{
     sync::{oneshot, watch},
@@ -111,6 +112,8 @@ pub fn restore(
     others.extend(reader.standings()?.into_iter().map(|(gateway, _)| (gateway, None)));
     presence.restore(rows, down, others, now);
     presence.vehicles(reader.vehicles("", crate::store::fleet::MAX_REGISTERED as usize)?, now);
+    // What was there before the hub started is no news.
+    presence.lock().take_registered();
     Ok(changes)
 }
 
@@ -124,6 +127,13 @@ struct Keeper {
     seen: VecDeque<PresenceSeen>,
     /// With the store.
     under_way: Option<oneshot::Receiver<Outcome>>,
+}
+
+/// The vehicle was registered, changed or removed: whoever shows it asks again.
+#[derive(Serialize)]
+struct Registered {
+    kind: PresenceKind,
+    id: String,
 }
 
 /// Works until told to stop, beginning with what [`restore`] gave.
@@ -182,16 +192,23 @@ impl Keeper {
     }
 
     fn carry(&mut self) {
-        let (changes, dropped) = self.parts.presence.lock().take_changes();
+        let (changes, dropped, registered) = {
+            let mut state = self.parts.presence.lock();
+            let (changes, dropped) = state.take_changes();
+            (changes, dropped, state.take_registered())
+        };
         for (change, view) in changes {
             let of = match view.kind {
-                PresenceKind::Gateway => Some(view.id.as_str()),
-                PresenceKind::Sensor => view.gateway.as_deref(),
-                PresenceKind::Hub | PresenceKind::Vehicle => None,
+                PresenceKind::Gateway => GatewayId::new(view.id.as_str()).into_iter().collect(),
+                PresenceKind::Sensor => view.gateway.iter().filter_map(|id| GatewayId::new(id.as_str()).ok()).collect(),
+                PresenceKind::Vehicle => self.parts.presence.lock().gateways_of(&view.id),
+                PresenceKind::Hub => Vec::new(),
             };
-            let of = of.and_then(|id| GatewayId::new(id).ok());
-            self.parts.board.tell("presence", of.as_ref(), &view);
+            self.parts.board.tell("presence", &of, &view);
             self.waiting.push_back(change);
+        }
+        for (id, of) in registered {
+            self.parts.board.tell("registry", &of, &Registered { kind: PresenceKind::Vehicle, id });
         }
         let over = self.waiting.len().saturating_sub(MAX_CHANGES);
         self.waiting.drain(..over);

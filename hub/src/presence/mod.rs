@@ -29,7 +29,7 @@ mod vehicle;
 mod view;
 
 pub use state::{MAX_ALL_SENSORS, MAX_CHANGES, MAX_GATEWAYS, MAX_SENSORS};
-pub use view::{Asked, PresenceView, time};
+pub use view::{Asked, PresenceView, StateWord, time};
 
 use crate::{
     ingest::utc_ns,

@@ -97,6 +97,8 @@ pub(super) struct State {
     /// As an earlier run of the hub left them, until the registry is read.
     left: HashMap<String, Stand<VehicleState>>,
     changes: Changes,
+    /// Vehicles that the registry has otherwise than before, and the gateways that they carried or carry.
+    registered: BTreeMap<String, Vec<GatewayId>>,
 }
 
 impl Gateway {
@@ -169,6 +171,7 @@ impl State {
             on: HashMap::new(),
             left: HashMap::new(),
             changes: Changes::default(),
+            registered: BTreeMap::new(),
         }
     }
 
@@ -299,13 +302,18 @@ impl State {
         let settled = self.started + grace(self.heartbeat);
         let mut before = std::mem::take(&mut self.vehicles);
         self.on.clear();
-        for Vehicle { id, gateways, .. } in all {
+        for Vehicle { id, gateways, version, .. } in all {
             let left = self.left.remove(&id).filter(|stand| stand.state != VehicleState::Removed);
             let restored = left.is_some();
             let known = before.remove(&id);
             let new = known.is_none() && !restored;
             let mut vehicle = known.unwrap_or_else(|| Carrier::new(left, settled, now));
             self.on.extend(gateways.iter().map(|gateway| (gateway.clone(), id.clone())));
+            if vehicle.version != Some(version) {
+                vehicle.version = Some(version);
+                let of = self.registered.entry(id.clone()).or_default();
+                of.extend(vehicle.gateways.drain(..).chain(gateways.iter().cloned()));
+            }
             vehicle.gateways = gateways;
             if !judge_vehicle(&id, &mut vehicle, &self.gateways, now, &mut self.changes) && new {
                 tell_vehicle(&id, &vehicle, &self.gateways, &mut self.changes);
@@ -318,6 +326,7 @@ impl State {
         for (id, mut vehicle) in before.into_iter().chain(gone) {
             vehicle.stand.turn(VehicleState::Removed, "taken out of the registry", now);
             tell_vehicle(&id, &vehicle, &self.gateways, &mut self.changes);
+            self.registered.entry(id).or_default().append(&mut vehicle.gateways);
         }
     }
 
@@ -373,12 +382,21 @@ impl State {
     }
 
     pub(super) fn has_changes(&self) -> bool {
-        !self.changes.all.is_empty()
+        !self.changes.all.is_empty() || !self.registered.is_empty()
     }
 
     /// All changes since the last call, and how many were let go.
     pub(super) fn take_changes(&mut self) -> (Vec<(PresenceChange, PresenceView)>, u64) {
         (self.changes.all.drain(..).collect(), std::mem::take(&mut self.changes.dropped))
+    }
+
+    /// Vehicles that were registered, changed or removed since the last call, and the gateways they carried or carry.
+    pub(super) fn take_registered(&mut self) -> BTreeMap<String, Vec<GatewayId>> {
+        std::mem::take(&mut self.registered)
+    }
+
+    pub(super) fn gateways_of(&self, vehicle: &str) -> Vec<GatewayId> {
+        self.vehicles.get(vehicle).map(|vehicle| vehicle.gateways.clone()).unwrap_or_default()
     }
 
     /// Gateways that were seen since the store was told so.

@@ -87,6 +87,8 @@ const NOT_HEARD: &str = "none of its gateways was heard yet";
 #[derive(Clone, Debug)]
 pub(super) struct Carrier {
     pub(super) gateways: Vec<GatewayId>,
+    /// Of what the registry has; nothing is known of it yet without.
+    pub(super) version: Option<i64>,
     pub(super) stand: Stand<VehicleState>,
     moves: Moves,
     /// Before this, that there is no speed is the hub's own doing: it has just started, and has heard none yet.
@@ -103,7 +105,7 @@ impl Carrier {
             VehicleState::Stopped => Motion::Stopped,
             _ => Motion::NoSpeed,
         };
-        Self { gateways: Vec::new(), stand, moves: Moves::new(motion, now.at), settled }
+        Self { gateways: Vec::new(), version: None, stand, moves: Moves::new(motion, now.at), settled }
     }
 
     pub(super) fn judge(&mut self, told: &[Told<'_>], now: Moment) -> bool {

@@ -3,15 +3,15 @@
 use std::ops::Bound;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use speedwell_wire::GatewayId;
 use utoipa::ToSchema;
 
 use super::{
-    link::Link,
-    sensor::Sensor,
+    link::{Link, LinkState},
+    sensor::{Sensor, SensorState},
     state::{State, seen_of},
-    vehicle::Carrier,
+    vehicle::{Carrier, VehicleState},
 };
 use crate::store::presence::PresenceKind;
 
@@ -40,11 +40,64 @@ pub struct PresenceView {
     pub reason: String,
 }
 
+/// A state of whatever has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateWord {
+    /// Of a gateway.
+    Online,
+    /// Of a gateway.
+    Offline,
+    /// Of a gateway or a sensor.
+    Silent,
+    /// Of a gateway or a vehicle.
+    Unknown,
+    /// Of a sensor.
+    Ok,
+    /// Of a sensor.
+    NoValue,
+    /// Of a sensor.
+    Fault,
+    /// Of a sensor.
+    Stale,
+    /// Of a vehicle.
+    Moving,
+    /// Of a vehicle.
+    Stopped,
+    /// Of a vehicle.
+    NoSpeed,
+    /// Of a vehicle.
+    Disconnected,
+}
+
+impl StateWord {
+    fn word(self) -> &'static str {
+        match self {
+            StateWord::Online => LinkState::Online.word(),
+            StateWord::Offline => LinkState::Offline.word(),
+            StateWord::Silent => LinkState::Silent.word(),
+            StateWord::Unknown => LinkState::Unknown.word(),
+            StateWord::Ok => SensorState::Ok.word(),
+            StateWord::NoValue => SensorState::NoValue.word(),
+            StateWord::Fault => SensorState::Fault.word(),
+            StateWord::Stale => SensorState::Stale.word(),
+            StateWord::Moving => VehicleState::Moving.word(),
+            StateWord::Stopped => VehicleState::Stopped.word(),
+            StateWord::NoSpeed => VehicleState::NoSpeed.word(),
+            StateWord::Disconnected => VehicleState::Disconnected.word(),
+        }
+    }
+}
+
 /// Those of a kind, after one, at most so many.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// All kinds without it.
     pub kind: Option<PresenceKind>,
+    /// Only this gateway, its sensors, and the vehicle it is on.
+    pub gateway: Option<GatewayId>,
+    /// Only what is in this state.
+    pub state: Option<StateWord>,
     /// Only gateways that are on no vehicle.
     pub unassigned: bool,
     /// What an earlier answer gave as the place to go on.
@@ -128,24 +181,32 @@ pub(super) fn list(state: &State, asked: &Asked) -> (Vec<PresenceView>, Option<S
         Ok(id) => Bound::Excluded(id),
         Err(_) => Bound::Unbounded,
     };
+    let word = asked.state.map(StateWord::word);
+    let is = |state: &str| word.is_none_or(|word| word == state);
+    let of = |id: &GatewayId| asked.gateway.as_ref().is_none_or(|of| of == id);
     let gateways = from("gateway").filter(|_| wants(PresenceKind::Gateway)).into_iter().flat_map(|from| {
         let range = state.gateways.range((after(from), Bound::Unbounded));
-        let views = range.map(|(id, known)| gateway(id, &known.link, state.on.get(id)));
+        let asked_for = range.filter(|(id, known)| of(id) && is(known.link.state().word()));
+        let views = asked_for.map(|(id, known)| gateway(id, &known.link, state.on.get(id)));
         views.filter(|view| !asked.unassigned || view.vehicle == Some(None))
     });
     let all = !asked.unassigned;
     let sensors = from("sensor").filter(|_| wants(PresenceKind::Sensor) && all).into_iter().flat_map(|from| {
         let (first, name) = from.split_once('/').unwrap_or_default();
         let start = GatewayId::new(first).map_or(Bound::Unbounded, Bound::Included);
-        state.gateways.range((start, Bound::Unbounded)).flat_map(move |(id, known)| {
+        let range = state.gateways.range((start, Bound::Unbounded)).filter(|(id, _)| of(id));
+        range.flat_map(move |(id, known)| {
             let names = known.sensors.iter().filter(move |(other, _)| id.as_str() != first || other.as_str() > name);
-            names.map(move |(name, known)| sensor(id, name, known))
+            let asked_for = names.filter(move |(_, known)| is(known.state().word()));
+            asked_for.map(move |(name, known)| sensor(id, name, known))
         })
     });
     let vehicles = from("vehicle").filter(|_| wants(PresenceKind::Vehicle) && all).into_iter().flat_map(|from| {
         let start = if from.is_empty() { Bound::Unbounded } else { Bound::Excluded(from) };
         let range = state.vehicles.range::<str, _>((start, Bound::Unbounded));
-        range.map(|(id, known)| vehicle(id, known, seen_of(known, &state.gateways)))
+        let carries = |known: &Carrier| asked.gateway.as_ref().is_none_or(|of| known.gateways.contains(of));
+        let asked_for = range.filter(move |(_, known)| carries(known) && is(known.stand.state.word()));
+        asked_for.map(|(id, known)| vehicle(id, known, seen_of(known, &state.gateways)))
     });
     let mut views: Vec<PresenceView> = gateways.chain(sensors).chain(vehicles).take(asked.limit + 1).collect();
     let more = views.len() > asked.limit;

@@ -4,7 +4,7 @@ use serde_json::json;
 use speedwell_hub::access::{By, NewKey, Role, Scopes};
 use speedwell_wire::Quality;
 
-use crate::{browser::Browser, rig::*, says};
+use crate::{browser::Browser, everywhere::CONTRASTS, rig::*, says};
 
 const PASSWORD: &str = "correct horse battery";
 /// What the page asked for by now, that is not this hub's.
@@ -58,6 +58,20 @@ async fn every_operation_is_shown_one_is_tried_with_the_login_of_the_page_and_no
         browser.picture(if dark { "docs-dark" } else { "docs" }).await;
         browser.run("window.scrollTo(0, 0)").await;
         browser.picture(if dark { "docs-top-dark" } else { "docs-top" }).await;
+
+        // All there is to read can be read, in an operation that takes a body and parameters too, and all is described.
+        browser.click("#operations-ingest-post-readings .opblock-summary-control").await;
+        browser.sees("document.querySelector('#operations-ingest-post-readings .parameters') !== null").await;
+        browser.sees("document.querySelector('.loading') === null && document.querySelector('.opblock-loading-animation') === null").await;
+        for piece in browser.run(CONTRASTS).await.as_array().unwrap() {
+            assert!(
+                piece[0].as_f64().unwrap() >= 4.5,
+                "dark: {dark}: {:.2} : 1 of {}",
+                piece[0].as_f64().unwrap(),
+                piece[2]
+            );
+        }
+        browser.reads("document.querySelector('.errors-wrapper')?.textContent ?? ''", "").await;
 
         browser.size(390, 844).await;
         browser.sees("document.documentElement.scrollWidth <= 390").await;

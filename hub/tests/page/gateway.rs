@@ -125,6 +125,25 @@ async fn what_was_counted_stands_small_on_the_sensors_card_and_bold_when_it_grow
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_was_never_heard_is_said_to_be_so_and_no_sheet_of_it_stands_empty() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let vehicle = json!({"id": "v1", "registration": "M-SW 1", "gateways": ["truck-7"]});
+    assert_eq!(http::request(rig.hub().http, "POST", "/api/v1/vehicles", Some(&vehicle)).await.0, 201);
+    browser.watch(rig.hub().http, PATH).await;
+    browser.reads("document.querySelector('.gateway .state').textContent.trim()", "Never heard").await;
+    browser.reads("document.querySelector('.vehicle').textContent", "M-SW 1").await;
+    let sheets = "[...document.querySelectorAll('.sheet')].filter((e) => e.getClientRects().length).length";
+    browser.reads(sheets, 0).await;
+    let _gateway = says(&broker, "truck-7", Ok((6.0, 0.5, Quality::Good))).await;
+    browser.reads("document.querySelector('.gateway .state').textContent.trim()", "Connected").await;
+    browser.sees("document.querySelector('.empty').hidden").await;
+    browser.sees(&format!("{sheets} > 2")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_dial_points_at_the_value_shows_how_sure_it_is_and_says_in_words_when_there_is_none() {
     let Some(browser) = Browser::start(false).await else { return };
     let broker = Mosquitto::start();

@@ -294,3 +294,40 @@ async fn a_range_without_anything_says_where_there_is_something_and_leads_there(
     shown(&browser).await;
     browser.reads("document.querySelector('.newest').hidden", true).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_hub_did_not_answer_is_not_told_as_nothing() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&manifest()).await;
+    gateway.batch(&seconds("truck-7", 1..=20)).await;
+    gateway.confirmed(20).await;
+    let unsaid = "document.querySelector('.gaps').innerText.includes('The hub did not say what is missing.')";
+    let blocked = async |what: Value| {
+        browser.cdp("Network.enable", json!({})).await;
+        browser.cdp("Network.setBlockedURLs", json!({ "urls": what })).await;
+    };
+    browser.open(rig.hub().http, "/history?gateway=truck-7").await;
+    browser.reads("document.getElementById('main').dataset.state", "shown").await;
+    browser.reads(unsaid, false).await;
+    let links = "document.querySelector('.export a').href";
+    let before = browser.eval(links).await;
+    // Only what is missing cannot be asked for, then nothing can.
+    blocked(json!(["*/api/v1/gaps*"])).await;
+    browser.click("[data-move=out]").await;
+    browser.reads(unsaid, true).await;
+    browser
+        .sees("document.querySelector('.notes').textContent.includes('What is missing could not be asked for')")
+        .await;
+    blocked(json!([])).await;
+    browser.click("[data-move=out]").await;
+    browser.reads(unsaid, false).await;
+    blocked(json!(["*/api/v1/*"])).await;
+    browser.click("[data-move=out]").await;
+    browser.reads("document.getElementById('main').dataset.state", "failed").await;
+    browser.reads(unsaid, true).await;
+    browser.reads("document.querySelector('.notes').textContent", "The hub cannot be reached.").await;
+    assert_ne!(browser.eval(links).await, before, "a file would be of another range than what is shown");
+}

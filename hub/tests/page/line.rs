@@ -65,10 +65,20 @@ async fn a_page_that_was_cut_off_says_so_comes_again_and_shows_what_is_new() {
     browser.reads(shows, "22.22").await;
     line.cut.send_replace(true);
     browser.reads("document.querySelector('#feed .text').textContent", "Hub not reachable, trying again").await;
+    // Nobody knows any more whether it is connected, and that is said where it says so, and in view wherever one is.
+    let state = "document.querySelector('.gateway .state')";
+    browser.reads(&format!("{state}.textContent.trim()"), "Connected, when the hub was last heard").await;
+    browser.reads(&format!("{state}.dataset.connection"), "untold").await;
+    browser.size(360, 640).await;
+    browser.run("scrollTo(0, document.body.scrollHeight)").await;
+    let seen = "(({ top, bottom }) => top > 0 && bottom < innerHeight)(document.getElementById('feed').getBoundingClientRect())";
+    browser.sees(seen).await;
+    browser.picture("lost").await;
     tell(&gateway, Ok((0.0, 0.0, Quality::Stopped))).await;
     line.cut.send_replace(false);
     browser.reads("document.querySelector('#feed .text').textContent", "Connected to the hub").await;
     browser.reads(shows, "0.00").await;
+    browser.reads(&format!("{state}.textContent.trim()"), "Connected").await;
     let asked = line.asked.lock().unwrap().clone();
     let feeds = asked.iter().filter(|line| line.starts_with("GET /ws?gateway=truck-7")).count();
     assert!(feeds >= 2, "{asked:?}");

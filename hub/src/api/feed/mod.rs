@@ -6,7 +6,7 @@
 //! {"n":8,"type":"gateway","gateway":{…}}                    when something of it changed; it is whole, see `GatewayView`
 //! {"n":7,"type":"skipped","changes":3,"gateways":[…]}       so many changes were overtaken by newer ones, which follow
 //! {"n":8,"type":"heartbeat"}                                every few seconds, so that silence of the hub can be told
-//! {"n":9,"type":"presence",…}                               and whatever else other rooms have told
+//! {"n":9,"type":"presence",…}                               and whatever else other rooms have told, as `registry`
 //! ```
 //! `n` is the number of a change of the hub: whoever has got a message was told all up to its `n`. `epoch` says whose
 //! numbers these are, for a hub that was started again counts anew. To come again at `EPOCH.N` is to be told what changed

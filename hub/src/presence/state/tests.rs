@@ -1,6 +1,9 @@
 use speedwell_wire::{Channel, LiveValue, NoData};
 
-use super::{super::Asked, *};
+use super::{
+    super::{Asked, StateWord},
+    *,
+};
 
 const HEARTBEAT: Duration = Duration::from_secs(60);
 
@@ -50,9 +53,13 @@ impl Rig {
     }
 
     fn vehicle(&mut self, id: &str, gateways: &[&str], s: f64) {
+        self.change(id, gateways, 1, s);
+    }
+
+    fn change(&mut self, id: &str, gateways: &[&str], version: i64, s: f64) {
         let gateways = gateways.iter().map(|id| name(id)).collect();
         let (registration, words) = (id.into(), String::new());
-        let new = Vehicle { id: id.into(), registration, name: words, customer: None, gateways, version: 1 };
+        let new = Vehicle { id: id.into(), registration, name: words, customer: None, gateways, version };
         self.state.vehicles(vec![new], self.at(s));
     }
 
@@ -143,6 +150,57 @@ fn however_many_come_only_so_many_are_kept_and_pages_give_each_of_them_once() {
     assert_eq!(each.len(), all.len());
     let lone = Asked { unassigned: true, limit: usize::MAX - 1, ..Asked::default() };
     assert_eq!(view::list(&rig.state, &lone).0.len(), MAX_GATEWAYS - 1);
+}
+
+#[test]
+fn what_is_asked_for_by_gateway_and_by_state_is_that_and_nothing_else_on_every_page() {
+    let mut rig = Rig::new();
+    for id in ["g1", "g10", "g2"] {
+        rig.live(id, &[("a", Ok(1.0)), ("b", Err(NoData::NoFix))], 0.0);
+    }
+    rig.vehicle("v1", &["g0", "g10"], 1.0);
+    rig.says("g2", Says::Will, 2.0);
+    let listed = |asked: Asked| {
+        let (mut all, mut asked) = (Vec::new(), Asked { limit: 1, ..asked });
+        loop {
+            let (page, next) = view::list(&rig.state, &asked);
+            all.extend(page.into_iter().map(|one| format!("{}{}", one.gateway.unwrap_or_default(), one.id)));
+            asked.after = next;
+            if asked.after.is_none() {
+                return all.join(" ");
+            }
+        }
+    };
+    let of = |gateway| Asked { gateway: Some(name(gateway)), ..Asked::default() };
+    assert_eq!(listed(of("g1")), "g1 g1a g1b");
+    assert_eq!(listed(of("g10")), "g10 g10a g10b v1");
+    assert_eq!(listed(of("g0")), "v1", "it was never heard, and its vehicle is there all the same");
+    let is = |state| Asked { state: Some(state), ..Asked::default() };
+    assert_eq!(listed(is(StateWord::Online)), "g1 g10");
+    assert_eq!(listed(is(StateWord::NoValue)), "g1b g10b");
+    assert_eq!(listed(Asked { state: Some(StateWord::Stale), ..of("g2") }), "g2a g2b");
+    assert_eq!(listed(Asked { unassigned: true, ..of("g10") }), "");
+}
+
+#[test]
+fn what_the_registry_has_otherwise_is_told_once_with_the_gateways_of_before_and_of_now() {
+    let mut rig = Rig::new();
+    let told = |rig: &mut Rig| {
+        let all = rig.state.take_registered().into_iter();
+        let words = |(id, of): (String, Vec<GatewayId>)| {
+            format!("{id}: {}", of.iter().map(|g| g.as_str()).collect::<Vec<_>>().join(" "))
+        };
+        all.map(words).collect::<Vec<_>>()
+    };
+    rig.vehicle("v1", &["a"], 0.0);
+    assert!(rig.state.has_changes());
+    assert_eq!(told(&mut rig), ["v1: a"]);
+    rig.vehicle("v1", &["a"], 1.0);
+    assert_eq!(told(&mut rig), [""; 0], "the same again is no news");
+    rig.change("v1", &["b"], 2, 2.0);
+    assert_eq!(told(&mut rig), ["v1: a b"]);
+    rig.vehicle("v2", &[], 3.0);
+    assert_eq!(told(&mut rig), ["v1: b", "v2: "], "one is gone");
 }
 
 #[test]
