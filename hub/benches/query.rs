@@ -4,7 +4,7 @@
 //!
 //! The store is filled as a hub fills it; all but a day of the year's sums are written into the table of sums as the hub
 //! makes them, since a year of samples at 10 Hz would be 315 million.
-//! `cargo bench -p speedwell-hub --bench query`
+//! `cargo bench -p speedwell-hub --bench query`, with `--features parquet` that export too
 
 #[path = "../tests/rig/mod.rs"]
 mod rig;
@@ -186,6 +186,13 @@ fn measure(name: &str, reader: &dyn Read) {
     told(name, "newest value of one gateway", figure, "");
 }
 
+/// What the process takes, of `/proc/self/status`.
+fn resident_kib(what: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("as proc(5) says");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 /// All that comes, on a connection of its own.
 async fn get(at: std::net::SocketAddr, path: &str) -> Vec<u8> {
     let mut stream = tokio::net::TcpStream::connect(at).await.expect("the hub listens");
@@ -231,7 +238,11 @@ async fn over_http(name: &str, store: impl FnOnce(&mut Config)) {
             target,
         );
     }
-    for format in ["csv", "jsonl"] {
+    let formats = ["csv", "jsonl"].into_iter().chain(cfg!(feature = "parquet").then_some("parquet"));
+    for format in formats {
+        let before = resident_kib("VmRSS:");
+        // From here on the most that is resident is counted anew: proc(5).
+        std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
         let began = Instant::now();
         let mut stream = tokio::net::TcpStream::connect(hub.http).await.expect("the hub listens");
         let ask = format!(
@@ -241,10 +252,11 @@ async fn over_http(name: &str, store: impl FnOnce(&mut Config)) {
         let bytes = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.expect("all of it");
         let rows = DAY_S as f64 * 10.0;
         let took = began.elapsed().as_secs_f64();
+        let more = resident_kib("VmHWM:").saturating_sub(before) as f64 / 1024.0;
         told(
             name,
             &format!("export of a day as {format}, {:.0} MB", bytes as f64 / 1e6),
-            format!("{:.0} rows/s", rows / took),
+            format!("{:.0} rows/s, {:.1} bytes a row, {more:.1} MiB more at most", rows / took, bytes as f64 / rows),
             "",
         );
     }
