@@ -208,3 +208,66 @@ pub(super) fn parquet(reader: &dyn Read, query: SamplesQuery, out: &mut Out) -> 
     file.finish()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        runtime::Handle,
+        sync::{mpsc, watch},
+    };
+
+    use super::*;
+    use crate::store::Point;
+
+    fn group() -> Group {
+        let point = Point { utc_ns: 1, value: 2.0, uncertainty: None, quality: Default::default() };
+        let sample = Sample { channel: 0, point, source: None, utc_uncertainty_ns: None };
+        Group { channels: vec![("gnss".into(), Quantity::Speed)], samples: vec![sample] }
+    }
+
+    /// What `write` comes to with a client that takes so many pieces and then goes, and how many it took.
+    async fn written(
+        takes: usize,
+        write: impl FnOnce(&mut File<'_>) -> Result<(), Cut> + Send + 'static,
+    ) -> (Result<(), Cut>, usize) {
+        let (pieces, mut taken) = mpsc::channel(1);
+        let (_run, stop) = watch::channel(false);
+        let runtime = Handle::current();
+        let writer = tokio::task::spawn_blocking(move || {
+            let mut out = Out { piece: Vec::new(), pieces, stop, runtime };
+            let schema = parse_message_type(SCHEMA).unwrap();
+            let mut file = File::new(Sink(&mut out), Arc::new(schema), Arc::new(properties("truck-7"))).unwrap();
+            write(&mut file)
+        });
+        let mut n = 0;
+        while n < takes && taken.recv().await.is_some() {
+            n += 1;
+        }
+        drop(taken);
+        (writer.await.unwrap(), n)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_ends_without_its_foot_when_it_would_have_more_row_groups_than_may_be_kept() {
+        let (written, _) = written(usize::MAX, |file| {
+            for _ in 0..MAX_GROUPS {
+                group().write(file, &"truck-7".into())?;
+            }
+            Group::default().write(file, &"truck-7".into())?;
+            group().write(file, &"truck-7".into())
+        })
+        .await;
+        assert!(matches!(written, Err(Cut::Long(320_000_000))), "{written:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn that_the_client_went_comes_back_through_the_writer() {
+        let (written, taken) = written(2, |file| {
+            loop {
+                group().write(file, &"truck-7".into())?;
+            }
+        })
+        .await;
+        assert!(matches!(written, Err(Cut::Client)) && taken == 2, "{written:?} after {taken}");
+    }
+}
