@@ -23,7 +23,7 @@ use parquet::{
 };
 use speedwell_wire::{ClockSource, Quantity};
 
-use super::{super::query::QUANTITIES, Cut, Out, PAGE, each_page};
+use super::{super::query::QUANTITIES, Cut, Out, PAGE, PIECE, each_page};
 use crate::store::{Read, Sample, Samples, SamplesQuery};
 
 /// Rows of a row group at most, 60 bytes each until it is written. Readers take a group at a time, and like them large.
@@ -56,9 +56,11 @@ struct Sink<'a>(&'a mut Out);
 
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.piece.extend_from_slice(bytes);
+        // A page of a column is longer than a piece.
+        let some = bytes.get(..PIECE.saturating_sub(self.0.piece.len())).unwrap_or(bytes);
+        self.0.piece.extend_from_slice(some);
         self.0.pass().map_err(io::Error::other)?;
-        Ok(bytes.len())
+        Ok(some.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
