@@ -248,9 +248,9 @@ async fn many_row_groups_have_all_rows_in_order_and_one_that_breaks_off_is_no_pa
     let of_record = |sample: u64| sample / SAMPLES + 1;
     let mut sample = 0;
     let mut last = i64::MIN;
-    for n in 0..groups.len() {
+    for (n, told) in groups.iter().enumerate() {
         let group = file.get_row_group(n).unwrap();
-        let Some(Statistics::Int64(times)) = groups[n].column(0).statistics() else { panic!("no statistics") };
+        let Some(Statistics::Int64(times)) = told.column(0).statistics() else { panic!("no statistics") };
         assert!(times.min_opt().unwrap() > &last, "a reader may pass over groups by their times");
         last = *times.max_opt().unwrap();
         let mut values = vec![];
