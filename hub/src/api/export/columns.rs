@@ -26,10 +26,10 @@ use speedwell_wire::{ClockSource, Quantity};
 use super::{super::query::QUANTITIES, Cut, Out, PAGE, PIECE, each_page};
 use crate::store::{Read, Sample, Samples, SamplesQuery};
 
-/// Rows of a row group at most, 60 bytes each until it is written. Readers take a group at a time, and like them large.
-const GROUP: usize = 5 * PAGE;
-/// Row groups of a file. 5 kB of each are kept until the end is written; so many hold a year of ten samples a second.
-const MAX_GROUPS: usize = 3_200;
+/// Rows of a row group at most, 64 bytes each until it is written. Readers take a group at a time, and like them large.
+const GROUP: usize = 3 * PAGE;
+/// Row groups of a file. 5 kB of each are kept until the foot is written.
+const MAX_GROUPS: usize = 5_000;
 /// Values that are handed over at a time.
 const BATCH: usize = 1_024;
 /// A column with more different values than this many bytes of them in a row group has no dictionary.
@@ -198,7 +198,7 @@ pub(super) fn parquet(reader: &dyn Read, query: SamplesQuery, out: &mut Out) -> 
     let gateway: ByteArray = query.gateway.as_str().into();
     let properties = properties(query.gateway.as_str());
     let mut file = File::new(Sink(out), Arc::new(parse_message_type(SCHEMA)?), Arc::new(properties))?;
-    let mut group = Group::default();
+    let mut group = Group { samples: Vec::with_capacity(GROUP), ..Group::default() };
     each_page(reader, query, |page| {
         if group.samples.len() + page.samples.len() > GROUP {
             group.write(&mut file, &gateway)?;
@@ -259,7 +259,7 @@ mod tests {
             group().write(file, &"truck-7".into())
         })
         .await;
-        assert!(matches!(written, Err(Cut::Long(320_000_000))), "{written:?}");
+        assert!(matches!(written, Err(Cut::Long(300_000_000))), "{written:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
