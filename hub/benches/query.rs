@@ -186,13 +186,6 @@ fn measure(name: &str, reader: &dyn Read) {
     told(name, "newest value of one gateway", figure, "");
 }
 
-/// What the process takes, of `/proc/self/status`.
-fn resident_kib(what: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("as proc(5) says");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
 /// All that comes, on a connection of its own.
 async fn get(at: std::net::SocketAddr, path: &str) -> Vec<u8> {
     let mut stream = tokio::net::TcpStream::connect(at).await.expect("the hub listens");
@@ -240,15 +233,6 @@ async fn over_http(name: &str, store: impl FnOnce(&mut Config)) {
     }
     let formats = ["csv", "jsonl"].into_iter().chain(cfg!(feature = "parquet").then_some("parquet"));
     for format in formats {
-        // What was freed is given back, or an export would take that and seem to take nothing.
-        #[cfg(target_env = "gnu")]
-        // SAFETY: it may be called at any time.
-        unsafe {
-            libc::malloc_trim(0)
-        };
-        let before = resident_kib("VmRSS:");
-        // From here on the most that is resident is counted anew: proc(5).
-        std::fs::write("/proc/self/clear_refs", "5").expect("Linux");
         let began = Instant::now();
         let mut stream = tokio::net::TcpStream::connect(hub.http).await.expect("the hub listens");
         let ask = format!(
@@ -258,11 +242,10 @@ async fn over_http(name: &str, store: impl FnOnce(&mut Config)) {
         let bytes = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.expect("all of it");
         let rows = DAY_S as f64 * 10.0;
         let took = began.elapsed().as_secs_f64();
-        let more = resident_kib("VmHWM:").saturating_sub(before) as f64 / 1024.0;
         told(
             name,
             &format!("export of a day as {format}, {:.0} MB", bytes as f64 / 1e6),
-            format!("{:.0} rows/s, {:.1} bytes a row, {more:.1} MiB more at most", rows / took, bytes as f64 / rows),
+            format!("{:.0} rows/s, {:.1} bytes a row", rows / took, bytes as f64 / rows),
             "",
         );
     }
