@@ -1,5 +1,6 @@
 // The history in words: what is missing, the values as a table, and links to take them away.
 
+import { PARQUET } from "/assets/has.js";
 import { iso, length } from "/assets/range.js";
 import { GAP, LOSS, QUALITY, lasting, moment, number, scale, utc, whole, zone } from "/assets/words.js";
 
@@ -7,6 +8,7 @@ const MAX_GAPS = 100;
 // A table is read, not scrolled through for ever: as many rows as can be heard.
 const TABLE_ROWS = 48;
 const FORMATS = [["csv", "CSV"], ["jsonl", "JSON lines"], ["geojson", "GeoJSON"], ["gpx", "GPX"]];
+if (PARQUET) FORMATS.push(["parquet", "Parquet"]);
 
 const time = (row, seconds) => {
   const date = new Date(seconds * 1000);

@@ -4,7 +4,7 @@
 //!
 //! The store is filled as a hub fills it; all but a day of the year's sums are written into the table of sums as the hub
 //! makes them, since a year of samples at 10 Hz would be 315 million.
-//! `cargo bench -p speedwell-hub --bench query`
+//! `cargo bench -p speedwell-hub --bench query`, with `--features parquet` that export too
 
 #[path = "../tests/rig/mod.rs"]
 mod rig;
@@ -231,7 +231,8 @@ async fn over_http(name: &str, store: impl FnOnce(&mut Config)) {
             target,
         );
     }
-    for format in ["csv", "jsonl"] {
+    let formats = ["csv", "jsonl"].into_iter().chain(cfg!(feature = "parquet").then_some("parquet"));
+    for format in formats {
         let began = Instant::now();
         let mut stream = tokio::net::TcpStream::connect(hub.http).await.expect("the hub listens");
         let ask = format!(
@@ -244,7 +245,7 @@ async fn over_http(name: &str, store: impl FnOnce(&mut Config)) {
         told(
             name,
             &format!("export of a day as {format}, {:.0} MB", bytes as f64 / 1e6),
-            format!("{:.0} rows/s", rows / took),
+            format!("{:.0} rows/s, {:.1} bytes a row", rows / took, bytes as f64 / rows),
             "",
         );
     }

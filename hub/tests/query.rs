@@ -326,6 +326,8 @@ async fn a_wrong_question_names_the_parameter_what_came_and_what_is_allowed() {
         ("/api/v1/export?gateway=a", &["format", "jsonl"]),
         ("/api/v1/export?gateway=a&format=xlsx", &["format", "xlsx", "geojson"]),
         ("/api/v1/export?gateway=a&format=gpx&quantity=speed", &["quantity", "csv"]),
+        #[cfg(not(feature = "parquet"))]
+        ("/api/v1/export?gateway=a&format=parquet", &["parquet", "built without", "--features parquet", "duckdb"]),
         ("/tracking/data/list/?start_date=yesterday", &["start_date", "yesterday", "2026-05-04"]),
         ("/tracking/data/list/?page=0", &["page", "from 1"]),
         ("/tracking/data/list/?device=1", &["device", "device_id"]),
@@ -337,6 +339,8 @@ async fn a_wrong_question_names_the_parameter_what_came_and_what_is_allowed() {
         assert!(words.iter().all(|word| error.contains(word)), "{path}: {error}");
     }
     let description = get(at, "/api/v1/openapi.json").await;
+    let formats = &description["paths"]["/api/v1/export"]["get"]["parameters"][0]["schema"]["enum"];
+    assert_eq!(formats.as_array().unwrap().contains(&json!("parquet")), cfg!(feature = "parquet"), "{formats}");
     for path in ["history", "rollup", "latest", "channels", "gaps", "events", "export"] {
         assert!(description["paths"][format!("/api/v1/{path}")]["get"]["responses"]["400"].is_object(), "{path}");
     }

@@ -38,6 +38,7 @@ const DOORS: &[Door] = &[
     Door { tree: "hub/src", foreign: "rumqttc", only: &["hub/src/ingest/mqtt/", "hub/src/simulate/line.rs"] },
     Door { tree: "hub/src", foreign: "rumqttd", only: &["hub/src/broker.rs"] },
     Door { tree: "hub/src", foreign: "rusqlite", only: &["hub/src/store/sqlite/", "hub/src/access/book/"] },
+    Door { tree: "hub/src", foreign: "parquet", only: &["hub/src/api/export/columns.rs"] },
     Door { tree: "hub/src", foreign: "tokio_postgres", only: &["hub/src/store/postgres/"] },
 ];
 

@@ -22,9 +22,13 @@ struct Asset {
 
 macro_rules! assets {
     ($($name:literal)*) => {
-        [$(Asset::new($name, include_bytes!(concat!("../../assets/", $name)))),*]
+        [$(Asset::new($name, include_bytes!(concat!("../../assets/", $name)))),*, Asset::new("has.js", HAS)]
     };
 }
+
+/// What not every hub has, for pages that offer it.
+const HAS: &[u8] =
+    if cfg!(feature = "parquet") { b"export const PARQUET = true;\n" } else { b"export const PARQUET = false;\n" };
 
 static ASSETS: LazyLock<Box<[Asset]>> = LazyLock::new(|| {
     assets![

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use speedwell_wire::Quantity;
 use utoipa::OpenApi;
 
-use super::{Complaint, Context, query::QUANTITIES};
+use super::{Complaint, Context, export, query::QUANTITIES};
 use crate::access::{Need, rules};
 
 /// What the routes' own descriptions are put into.
@@ -63,6 +63,11 @@ pub(super) fn complete(routes: &utoipa::openapi::OpenApi) -> Bytes {
                 }
             }
         }
+    }
+    // A schema of JSON says nothing of bytes.
+    #[cfg(feature = "parquet")]
+    {
+        all["paths"]["/api/v1/export"]["get"]["responses"]["200"]["content"][export::PARQUET] = json!({});
     }
     all["components"]["securitySchemes"] = json!({
         "bearer": {"type": "http", "scheme": "bearer", "description": "a key, `swk_…`, or the token that a login gave"},
@@ -199,6 +204,7 @@ fn parameter(parameter: &mut Value, empties: bool) {
         (Some("query"), "gateway") => json!({"pattern": GATEWAY}),
         (Some("query"), "sensor" | "id" | "device" | "device_id") => json!({"minLength": 1}),
         (Some("query"), "quantity") => json!({"enum": QUANTITIES.map(Quantity::name)}),
+        (Some("query"), "format") => json!({"enum": export::names().collect::<Vec<_>>()}),
         (Some("query"), "from" | "to") => json!({"format": "date-time"}),
         (Some("path"), _) => json!({"minLength": 1}),
         (Some("header"), "If-Match") => json!({"pattern": r#"^(\*|"?[0-9]{1,18}"?)$"#}),

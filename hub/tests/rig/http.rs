@@ -59,8 +59,14 @@ pub async fn get(at: SocketAddr, path: &str) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-/// Status, head, what came of the body, and whether it was whole: chunks and the last of no length.
+/// Status, head, what came of the body, and whether it was whole.
 pub async fn download(at: SocketAddr, path: &str) -> (u16, String, String, bool) {
+    let (status, head, body, whole) = download_bytes(at, path).await;
+    (status, head, String::from_utf8(body).unwrap(), whole)
+}
+
+/// The same of what is no text. Whole is what has chunks and the last of no length.
+pub async fn download_bytes(at: SocketAddr, path: &str) -> (u16, String, Vec<u8>, bool) {
     let mut stream = TcpStream::connect(at).await.unwrap();
     let ask = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
     stream.write_all(ask.as_bytes()).await.unwrap();
@@ -71,13 +77,13 @@ pub async fn download(at: SocketAddr, path: &str) -> (u16, String, String, bool)
     let head = String::from_utf8(all[..end].to_vec()).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     if !head.contains("transfer-encoding: chunked") {
-        return (status, head, String::from_utf8(all[end..].to_vec()).unwrap(), true);
+        return (status, head, all[end..].to_vec(), true);
     }
     let (mut rest, mut body) = (&all[end..], Vec::new());
     while let Some(line) = rest.windows(2).position(|w| w == b"\r\n") {
         let length = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
         if length == 0 {
-            return (status, head, String::from_utf8(body).unwrap(), true);
+            return (status, head, body, true);
         }
         let chunk = &rest[line + 2..];
         body.extend_from_slice(&chunk[..length.min(chunk.len())]);
@@ -86,7 +92,7 @@ pub async fn download(at: SocketAddr, path: &str) -> (u16, String, String, bool)
         }
         rest = &chunk[length + 2..];
     }
-    (status, head, String::from_utf8(body).unwrap(), false)
+    (status, head, body, false)
 }
 
 /// Server-sent events, as a browser reads them.

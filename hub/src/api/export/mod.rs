@@ -1,14 +1,14 @@
 //! `GET /api/v1/export`: all samples of a range, streamed.
 //!
 //! ```text
-//! ?format=csv|jsonl|geojson|gpx&gateway=&sensor=&quantity=&from=&to=        sensor and quantity may be there often
+//! ?format=csv|jsonl|geojson|gpx|parquet&gateway=&sensor=&quantity=&from=&to=        sensor and quantity may be there often
 //! ```
 //! A thread reads a page of samples after the other, each a moment's view of the store, and hands what it wrote of them to
 //! the connection over a channel of a few pieces: a client that reads slowly makes it wait, and memory is bounded whatever
 //! the range is. What arrives late for a time that was passed already is not in it.
 //!
 //! An export that is whole ends in a way of its own (`{"complete":true,"rows":N}`, `"complete":true` of GeoJSON, the end
-//! tag of GPX, the end of a chunked body). When something fails, the connection is cut instead, so that no program takes a
+//! tag of GPX, the foot of Parquet, the end of a chunked body). When something fails, the connection is cut instead, so that no program takes a
 //! part for the whole.
 
 use std::{
@@ -39,6 +39,8 @@ use super::{
 };
 use crate::store::{Read, SamplesQuery};
 
+#[cfg(feature = "parquet")]
+mod columns;
 mod rows;
 mod tracks;
 
@@ -59,11 +61,38 @@ enum Format {
     JsonLines,
     GeoJson,
     Gpx,
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 impl Format {
-    const ALL: [(&str, Format); 4] =
-        [("csv", Format::Csv), ("jsonl", Format::JsonLines), ("geojson", Format::GeoJson), ("gpx", Format::Gpx)];
+    const ALL: &[(&str, Format)] = &[
+        ("csv", Format::Csv),
+        ("jsonl", Format::JsonLines),
+        ("geojson", Format::GeoJson),
+        ("gpx", Format::Gpx),
+        #[cfg(feature = "parquet")]
+        ("parquet", Format::Parquet),
+    ];
+
+    /// By the word that asks for it.
+    fn of(word: &str) -> Result<Format, ApiError> {
+        let known = Self::ALL.iter().find(|(name, _)| *name == word);
+        known.map(|(_, format)| *format).ok_or_else(|| {
+            ApiError::BadQuery(match word {
+                "parquet" => {
+                    "format: this hub was built without parquet: build it with `--features parquet`, or ask for \
+                    csv and make parquet of it: duckdb -c \"COPY (FROM 'export.csv') TO 'export.parquet'\""
+                        .into()
+                }
+                _ => format!("format: {word:?} came, {}", Self::wanted()),
+            })
+        })
+    }
+
+    fn wanted() -> String {
+        format!("wanted is one of {}", names().collect::<Vec<_>>().join(", "))
+    }
 
     fn content_type(self) -> &'static str {
         match self {
@@ -71,8 +100,19 @@ impl Format {
             Format::JsonLines => "application/jsonl",
             Format::GeoJson => "application/geo+json",
             Format::Gpx => "application/gpx+xml",
+            #[cfg(feature = "parquet")]
+            Format::Parquet => PARQUET,
         }
     }
+}
+
+/// The media type of Parquet.
+#[cfg(feature = "parquet")]
+pub(super) const PARQUET: &str = "application/vnd.apache.parquet";
+
+/// The formats that this hub has.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    Format::ALL.iter().map(|(name, _)| *name)
 }
 
 /// Why an export ends before its end.
@@ -84,14 +124,20 @@ enum Cut {
     Stopping,
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    #[cfg(feature = "parquet")]
+    #[error("it has more than the {0} rows that a Parquet file may have: a shorter range, or csv")]
+    Long(usize),
+    #[cfg(feature = "parquet")]
+    #[error("Parquet: {0}")]
+    Parquet(String),
 }
 
-/// All samples of channels of a gateway over a range, as a file. CSV and JSON lines have a row a sample; GeoJSON and GPX
-/// have the places of sensors that tell latitude and longitude, with their speed.
+/// All samples of channels of a gateway over a range, as a file. CSV, JSON lines and, where the hub was built with it,
+/// Parquet have a row a sample; GeoJSON and GPX have the places of sensors that tell latitude and longitude, with their speed.
 #[utoipa::path(
     get, path = "/api/v1/export", tag = "query",
     params(
-        ("format" = String, Query, pattern = "^(csv|jsonl|geojson|gpx)$", description = "csv, jsonl, geojson or gpx"),
+        ("format" = String, Query, description = "how it is written"),
         ("gateway" = String, Query, description = "its id"),
         ("sensor" = Option<Vec<String>>, Query, description = "of these sensors; of all when left out"),
         ("quantity" = Option<Vec<String>>, Query, description = "these quantities; all when left out. Not of geojson and gpx"),
@@ -111,17 +157,10 @@ pub(super) async fn export(
 ) -> Result<Response, ApiError> {
     let names = ["format", "gateway", "sensor", "quantity", "from", "to"];
     let asked = asked.only(&names, &["sensor", "quantity"])?;
-    let wanted = "wanted is one of csv, jsonl, geojson, gpx";
-    let format = match asked.text("format") {
-        None => return Err(ApiError::BadQuery(format!("format: missing field, {wanted}"))),
-        Some(word) => Format::ALL.into_iter().find(|(name, _)| *name == word).map(|(_, format)| (word, format)),
+    let Some(ending) = asked.text("format") else {
+        return Err(ApiError::BadQuery(format!("format: missing field, {}", Format::wanted())));
     };
-    let Some((ending, format)) = format else {
-        return Err(ApiError::BadQuery(format!(
-            "format: {:?} came, {wanted}",
-            asked.text("format").unwrap_or_default()
-        )));
-    };
+    let format = Format::of(ending)?;
     let (gateway, range) = (asked.gateway()?, asked.range()?);
     let quantities = asked.quantities()?;
     if !quantities.is_empty() && matches!(format, Format::GeoJson | Format::Gpx) {
@@ -164,6 +203,8 @@ fn stream(
             Format::JsonLines => rows::json_lines(&*reader, query, &mut out),
             Format::GeoJson => tracks::geo_json(&*reader, query, &mut out),
             Format::Gpx => tracks::gpx(&*reader, query, &mut out),
+            #[cfg(feature = "parquet")]
+            Format::Parquet => columns::parquet(&*reader, query, &mut out),
         };
         if let Err(cut) = written.and_then(|()| out.hand_over()) {
             tracing::warn!(%gateway, %cut, "an export was cut off");
