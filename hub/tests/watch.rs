@@ -214,6 +214,12 @@ async fn a_wrong_question_is_told_what_is_wrong_with_it() {
     assert_eq!(http::request(at, "GET", "/assets/..%2fCargo.toml", None).await.0, 404);
     let (_, head, _) = http::request(at, "GET", "/", None).await;
     assert!(head.contains("content-security-policy: default-src 'none'; script-src 'self'"), "{head}");
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag");
+    let (status, head, _) = http::send(at, "GET", "/", &format!("If-None-Match: {tag}\r\n"), b"").await;
+    assert!(
+        status == 304 && !head.contains("content-security-policy"),
+        "a browser would take it for the page's: {head}"
+    );
     assert_eq!(http::get(at, "/healthz").await["status"], "ok");
 }
 

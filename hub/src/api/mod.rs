@@ -401,14 +401,18 @@ fn secure(tls: bool, need: Need, mut response: Response) -> Response {
     ];
     // What not everybody may see is not left on the disk of a machine that others use too.
     let kept = HeaderValue::from_static(if need == Need::Nothing { "no-cache" } else { "no-store" });
+    let same = response.status() == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
     if tls {
         // A year. A browser that was here once does not come unencrypted again.
         let always = HeaderValue::from_static("max-age=31536000");
         headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert(always);
     }
-    let page = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
-    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(if page { PAGE } else { OTHER });
+    // What has not changed keeps its own: a browser would put this one in the place of a page's.
+    if !same {
+        let page = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(if page { PAGE } else { OTHER });
+    }
     headers.entry(header::CACHE_CONTROL).or_insert(kept);
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(value);
