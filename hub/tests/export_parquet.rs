@@ -172,7 +172,7 @@ async fn what_csv_has(change: impl FnOnce(&mut speedwell_hub::Config)) {
         reading("Vorderrad, \"links\" ⚙", "speed", 0.1 + 0.2, json!({"uncertainty": 0.05, "quality": "estimated"})),
         reading("前輪", "course", 359.999, json!({"quality": "degraded"})),
         reading("=1+1", "speed", -0.0, json!({"quality": "stopped"})),
-        reading("front-wheel", "distance", 1e300, json!({"uncertainty": 5e-324})),
+        reading("front-wheel", "distance", 1e99, json!({"uncertainty": 5e-324})),
     ]);
     let head = "Content-Type: application/json\r\n";
     let (status, _, told) = send(at, "POST", "/api/v1/readings", head, items.to_string().as_bytes()).await;
