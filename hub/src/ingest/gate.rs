@@ -2,7 +2,7 @@
 //!
 //! In      readings from HTTP, TCP and foreign feeds, each with the room it takes; what the store has done.
 //! Out     work for the store; to each door what became of its piece, after the commit.
-//! Keeps   what waits. Each door has a [`Share`] of its own, so none can take another's room.
+//! Keeps   what waits, and what is to be tried apart. Each door has a [`Share`] of its own, so none can take another's room.
 //! Imports `store`, `live`, `presence`.
 //!
 //! The log session, which takes what gateways confirm by, does not queue here: it has half of the writer's channel to
@@ -10,9 +10,12 @@
 //! round is under way goes into the next one, as few pieces of work: a thousand single readings cost the store little more
 //! than one request with a thousand. One round at a time, so that it is the larger the longer a commit takes: readings of
 //! one series lie together in the database, and a commit writes each page once, however many of them go there.
+//!
+//! When the database refuses what was put together of many, each goes to it once more as a piece of its own, so that only
+//! who brought what it does not take is told so.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -28,7 +31,7 @@ use crate::{
     live::Board,
     presence::{Moment, Presence},
     store::{
-        Done, Latest, Readings, ReadingsDone, Work,
+        Done, Latest, Reading, Readings, ReadingsDone, Refused, Work,
         fleet::{FleetRefused, FleetSaved},
         writer::QUEUE,
     },
@@ -43,6 +46,10 @@ const ROUND_ROWS: usize = 4096;
 /// Pieces that may wait, all doors together. No door's share is so large that this could be met.
 const PIECES: usize = 8192;
 
+/// What is told of a piece that the database refused. What the database said of it is the operator's.
+pub const REFUSED: &str = "the database refuses what is in it; nothing of this was stored, and sending it again is in vain: \
+    ask the hub's operator, whose log says why";
+
 /// What became of a piece.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -54,6 +61,9 @@ pub enum Outcome {
     Conflict,
     /// A change of the fleet was made, or refused.
     Fleet(Result<FleetSaved, FleetRefused>),
+    /// The database does not take it, for what is in it; here it is back. Nothing of it is stored, and sending it again
+    /// is in vain.
+    Refused(Box<Refused>),
 }
 
 /// What a door may have waiting at once.
@@ -100,7 +110,14 @@ pub enum Ticket {
 
 /// Who waits for a piece of work.
 pub struct Waiting {
-    who: Vec<(oneshot::Sender<Outcome>, Option<Room>)>,
+    who: Vec<Waits>,
+}
+
+struct Waits {
+    answer: oneshot::Sender<Outcome>,
+    room: Option<Room>,
+    /// Readings of the work that are its own: those after the ones of whoever comes before.
+    items: usize,
 }
 
 /// What the gate works with.
@@ -130,6 +147,8 @@ pub struct Gate {
     counters: Arc<Counters>,
     /// Pieces of the round that is under way.
     under_way: usize,
+    /// What was refused together and is to be tried apart, before anything new.
+    apart: VecDeque<Piece>,
 }
 
 impl Share {
@@ -186,7 +205,17 @@ impl Gate {
         let Parts { work, done, board, presence, counters, trouble } = parts;
         let (log, log_done) = mpsc::channel(LOG_SHARE);
         let (pieces_in, pieces) = mpsc::channel(PIECES);
-        let gate = Self { work: Some(work), done, log, pieces, board, presence, counters, under_way: 0 };
+        let gate = Self {
+            work: Some(work),
+            done,
+            log,
+            pieces,
+            board,
+            presence,
+            counters,
+            under_way: 0,
+            apart: VecDeque::new(),
+        };
         (gate, Desk { pieces: pieces_in, trouble }, log_done)
     }
 
@@ -212,6 +241,7 @@ impl Gate {
 
     fn shut(&mut self) {
         self.work = None;
+        self.apart.clear();
         self.pieces.close();
         while self.pieces.try_recv().is_ok() {}
     }
@@ -222,16 +252,32 @@ impl Gate {
         let mut next = Some(first);
         while let Some(Piece { work, room, answer }) = next {
             rows += rows_of(&work);
+            let waits = Waits { answer, room, items: items_of(&work) };
             let place = round.iter().position(|(other, _)| together(other, &work));
             match place.and_then(|at| round.get_mut(at)) {
                 Some((other, waiting)) => {
                     join(other, work);
-                    waiting.who.push((answer, room));
+                    waiting.who.push(waits);
                 }
-                None => round.push((work, Waiting { who: vec![(answer, room)] })),
+                None => round.push((work, Waiting { who: vec![waits] })),
             }
             next = (rows < ROUND_ROWS && round.len() < ROUND_WORK).then(|| self.pieces.try_recv().ok()).flatten();
         }
+        self.send(round);
+    }
+
+    /// Sends what is to be tried apart, as much of it as a round may have.
+    fn send_apart(&mut self) {
+        let round = self.apart.drain(..self.apart.len().min(ROUND_WORK));
+        let alone = round.map(|Piece { work, room, answer }| {
+            let items = items_of(&work);
+            (work, Waiting { who: vec![Waits { answer, room, items }] })
+        });
+        let round = alone.collect();
+        self.send(round);
+    }
+
+    fn send(&mut self, round: Vec<(Work, Waiting)>) {
         let Some(to) = &self.work else { return };
         for (work, waiting) in round {
             // There is room: no other has this half of the channel. When the writer has ended, nobody gets an answer.
@@ -246,13 +292,39 @@ impl Gate {
             Ticket::Door(waiting) => waiting,
         };
         self.under_way -= 1;
+        match done {
+            Done::Refused(refused) if waiting.who.len() > 1 => self.take_apart(*refused, waiting),
+            done => self.tell_all(done, waiting),
+        }
+        if self.under_way == 0 && !self.apart.is_empty() {
+            self.send_apart();
+        }
+    }
+
+    /// To each the readings that it brought.
+    fn take_apart(&mut self, Refused { work, .. }: Refused, waiting: Waiting) {
+        let Work::Readings(Readings { source, received_ns, items, .. }) = work else { return };
+        let mut rest = items.into_iter();
+        for Waits { answer, room, items } in waiting.who {
+            let work = keyless(&source, received_ns, rest.by_ref().take(items).collect());
+            self.apart.push_back(Piece { work, room, answer });
+        }
+    }
+
+    fn tell_all(&mut self, done: Done, waiting: Waiting) {
         let outcome = match &done {
             Done::Readings(ReadingsDone { conflict: true, .. }) => Outcome::Conflict,
             Done::Readings(ReadingsDone { repeated: true, .. }) => Outcome::Repeated,
             Done::Fleet(made) => Outcome::Fleet(made.clone()),
-            _ => Outcome::Accepted,
+            Done::Refused(refused) => {
+                if !comes_again_in_parts(&refused.work) {
+                    self.counters.refused(refused);
+                }
+                Outcome::Refused(refused.clone())
+            }
+            Done::Batch(_) | Done::Kept | Done::Readings(_) => Outcome::Accepted,
         };
-        for (answer, _room) in waiting.who {
+        for Waits { answer, room: _room, .. } in waiting.who {
             // Whoever does not wait any more has it stored all the same.
             let _ = answer.send(outcome.clone());
         }
@@ -280,6 +352,27 @@ impl Gate {
     }
 }
 
+/// The source of readings of feeds.
+pub(super) const FEEDS: &str = "mqtt";
+
+/// Whether who handed it in takes it apart when it is refused, and hands in its parts: nobody would send those again.
+fn comes_again_in_parts(work: &Work) -> bool {
+    match work {
+        Work::Readings(readings) => readings.source == FEEDS && parts(&readings.items).nth(1).is_some(),
+        Work::Presence(notes) => notes.changes.len() + notes.seen.len() > 1,
+        _ => false,
+    }
+}
+
+/// Readings of one device and one time, which came as one item.
+pub(super) fn parts(items: &[Reading]) -> impl Iterator<Item = &[Reading]> {
+    items.chunk_by(|a, b| (&a.device, a.utc_ns) == (&b.device, b.utc_ns))
+}
+
+fn items_of(work: &Work) -> usize {
+    if let Work::Readings(readings) = work { readings.items.len() } else { 0 }
+}
+
 fn rows_of(work: &Work) -> usize {
     match work {
         Work::Readings(readings) => readings.items.len().max(1),
@@ -305,7 +398,7 @@ fn join(one: &mut Work, other: Work) {
 }
 
 /// Readings without a key.
-pub(super) fn keyless(source: &str, received_ns: i64, items: Vec<crate::store::Reading>) -> Work {
+pub(super) fn keyless(source: &str, received_ns: i64, items: Vec<Reading>) -> Work {
     Work::Readings(Readings { source: source.into(), key: None, digest: [0; 32], received_ns, items })
 }
 
@@ -314,7 +407,7 @@ mod tests {
     use speedwell_wire::{LogId, Quality, Quantity};
 
     use super::*;
-    use crate::store::{Committed, Reading};
+    use crate::store::Committed;
 
     fn reading(n: usize) -> Reading {
         Reading {

@@ -29,6 +29,12 @@ const SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = '30
     SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning;
     SET enable_seqscan = off; SET TIME ZONE 'UTC'";
 
+/// Classes of SQLSTATE that lie in what the server was given: data exception, integrity constraint violation, program
+/// limit exceeded. Among them is the row that another hub has made at the same time; the next try finds it there.
+const OF_THE_DATA: [&str; 3] = ["22", "23", "54"];
+/// Letters of what the server says of that.
+const MAX_SAID: usize = 300;
+
 /// Parameters of a statement.
 pub(super) type Given<'a> = &'a [&'a (dyn ToSql + Sync)];
 
@@ -76,6 +82,11 @@ impl Session {
             .build()
             .map_err(|error| unreachable(format!("no runtime: {error}")))?;
         let runtime = Own(Some(runtime));
+        // Nothing was handed in yet, so nothing is wrong with it.
+        let not_yet = |error| match error {
+            StoreError::Refused(why) => StoreError::Database(why.into()),
+            other => other,
+        };
         let connected = runtime.block_on(async {
             let found = timeout(CONNECT_WITHIN, options.config.connect(options.tls.clone())).await;
             let (client, connection) = match found {
@@ -89,10 +100,10 @@ impl Session {
         });
         let client = connected.map_err(|error| match error {
             StoreError::Unreachable { why, .. } => unreachable(why),
-            other => other,
+            other => not_yet(other),
         })?;
         let mut session = Self { runtime, client, statements: HashMap::new(), manifests: HashMap::new() };
-        session.batch(SETTINGS)?;
+        session.batch(SETTINGS).map_err(not_yet)?;
         Ok(session)
     }
 
@@ -206,7 +217,12 @@ fn told(error: tokio_postgres::Error) -> StoreError {
             why = format!("{why}: {cause}");
             source = cause.source();
         }
-        return StoreError::Unreachable { database: "the server".into(), why };
+        // What it has no form for is refused before the server sees it; the library has no other word for that.
+        let unfit = ["error serializing", "error encoding"].iter().any(|begins| why.starts_with(begins));
+        return match unfit {
+            true => StoreError::Refused(why),
+            false => StoreError::Unreachable { database: "the server".into(), why },
+        };
     };
     let code = db.code();
     let away = [
@@ -222,7 +238,6 @@ fn told(error: tokio_postgres::Error) -> StoreError {
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::QUERY_CANCELED,
         // Another hub was first; the next try sees what it wrote.
-        SqlState::UNIQUE_VIOLATION,
         SqlState::DUPLICATE_TABLE,
     ];
     match code {
@@ -234,6 +249,11 @@ fn told(error: tokio_postgres::Error) -> StoreError {
         ),
         code if away.contains(code) => {
             StoreError::Unreachable { database: "the server".into(), why: db.message().into() }
+        }
+        // Its detail would tell the row.
+        code if OF_THE_DATA.iter().any(|class| code.code().starts_with(class)) => {
+            let said: String = db.message().chars().take(MAX_SAID).collect();
+            StoreError::Refused(format!("{said} [SQLSTATE {}]", code.code()))
         }
         code => {
             let detail = db.detail().map(|d| format!(" ({d})")).unwrap_or_default();
