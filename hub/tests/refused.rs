@@ -184,6 +184,7 @@ async fn a_record_that_the_database_refuses_holds_up_its_own_gateway_alone_and_i
     bad.confirmed(3).await;
     on.refuse("chunks", "~log = 1 AND ~seq = 5");
     bad.batch(&seconds("truck-7", 4..=6)).await;
+    on.rig.reaches("messages", 3).await;
     // More than a broker gives before the first is acknowledged, each with the same batch sent again.
     for n in 1..=60 {
         bad.batch(&seconds("truck-7", 4..=6)).await;

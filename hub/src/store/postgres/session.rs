@@ -20,12 +20,17 @@ use crate::store::StoreError;
 
 /// Connecting, over all addresses of a name.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Any one answer. The server is told to give up earlier.
+/// Any one answer. The server is told to give up earlier: after [`STATEMENT_WITHIN`].
 const ANSWER_WITHIN: Duration = Duration::from_secs(45);
+const STATEMENT_WITHIN: Duration = Duration::from_secs(30);
+/// The one step whose length grows with what is stored: a day's partition of readings is attached once the server has
+/// looked through all that lies in none. What is cut short there would be cut short again the next time, and readings of
+/// that day would be taken by nobody.
+const LONG_STEP: Duration = Duration::from_secs(15 * 60);
 /// What every session is told. A confirmed record is on the server's disk, whatever the server's default is; a hub that
 /// hangs lets go of its locks. Plans are kept, and those of a table that was empty when they were made would read all of
 /// it when it no longer is: every question of a hub has an index.
-const SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '10s';
+const SETTINGS: &str = "SET synchronous_commit = on; SET lock_timeout = '10s';
     SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning;
     SET enable_seqscan = off; SET TIME ZONE 'UTC'";
 
@@ -103,7 +108,8 @@ impl Session {
             other => not_yet(other),
         })?;
         let mut session = Self { runtime, client, statements: HashMap::new(), manifests: HashMap::new() };
-        session.batch(SETTINGS).map_err(not_yet)?;
+        let settings = format!("{SETTINGS}; SET statement_timeout = '{}s'", STATEMENT_WITHIN.as_secs());
+        session.batch(&settings).map_err(not_yet)?;
         Ok(session)
     }
 
@@ -112,11 +118,19 @@ impl Session {
     }
 
     fn wait<T>(runtime: &Own, answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, StoreError> {
-        let answer = runtime.block_on(async { timeout(ANSWER_WITHIN, answer).await });
+        Self::wait_for(runtime, ANSWER_WITHIN, answer)
+    }
+
+    fn wait_for<T>(
+        runtime: &Own,
+        within: Duration,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        let answer = runtime.block_on(async { timeout(within, answer).await });
         answer
             .map_err(|_| StoreError::Unreachable {
                 database: "the server".into(),
-                why: format!("no answer within {ANSWER_WITHIN:?}"),
+                why: format!("no answer within {within:?}"),
             })?
             .map_err(told)
     }
@@ -143,6 +157,15 @@ impl Session {
     /// Statements without parameters.
     pub(super) fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         Self::wait(&self.runtime, self.client.batch_execute(sql))
+    }
+
+    /// The same where they may take as long as [`LONG_STEP`], inside a transaction.
+    pub(super) fn long_batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.batch(&format!("SET LOCAL statement_timeout = '{}s'", LONG_STEP.as_secs()))?;
+        // The server gives up first here too.
+        let within = LONG_STEP + (ANSWER_WITHIN - STATEMENT_WITHIN);
+        Self::wait_for(&self.runtime, within, self.client.batch_execute(sql))?;
+        self.batch(&format!("SET LOCAL statement_timeout = '{}s'", STATEMENT_WITHIN.as_secs()))
     }
 
     /// Rows in binary form, the fastest way in there is.
