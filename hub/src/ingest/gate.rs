@@ -490,6 +490,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_refused_together_is_tried_apart_and_only_the_guilty_one_is_told_so() {
+        let mut rig = rig();
+        let first = rig.desk.hand_in(singles("http", 1), None).unwrap();
+        let (_, ticket) = rig.to_store.recv().await.unwrap();
+        let waits: Vec<_> = [1, 2, 3].map(|n| rig.desk.hand_in(singles("http", n), None).unwrap()).into();
+        rig.done.send((Done::Readings(stored(1)), ticket)).await.unwrap();
+        let refuse = |work: Work| Done::Refused(Box::new(Refused { work, why: "it is bad".into() }));
+        let (together, ticket) = rig.to_store.recv().await.unwrap();
+        assert_eq!(rows_of(&together), 6);
+        rig.done.send((refuse(together), ticket)).await.unwrap();
+        // What comes meanwhile waits for its turn.
+        let late = rig.desk.hand_in(singles("http", 4), None).unwrap();
+        for n in [1, 2, 3, 4] {
+            let (work, ticket) = rig.to_store.recv().await.unwrap();
+            assert_eq!(work, singles("http", n), "each as it came");
+            let done = if n == 2 { refuse(work) } else { Done::Readings(stored(n as u32)) };
+            rig.done.send((done, ticket)).await.unwrap();
+        }
+        assert_eq!((first.await, late.await), (Ok(Outcome::Accepted), Ok(Outcome::Accepted)));
+        for (n, waits) in (1..).zip(waits) {
+            assert_eq!(matches!(waits.await, Ok(Outcome::Refused(_))), n == 2, "{n}");
+        }
+        assert_eq!(rig.counters.refused_by_store.load(Ordering::Relaxed), 1, "not the whole of them");
+    }
+
+    #[tokio::test]
     async fn the_log_session_keeps_its_half_of_the_channel_however_much_the_doors_bring() {
         let mut rig = rig();
         let _waits: Vec<_> = (0..PIECES).map(|n| rig.desk.hand_in(keyed(&n.to_string()), None).unwrap()).collect();

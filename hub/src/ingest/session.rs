@@ -228,7 +228,12 @@ impl Session {
                 }
                 // The broker is told that it was taken: acknowledgements are in order, and all others wait for this one.
                 // Its gateway hears nothing, keeps it and sends it again, each time later and in smaller batches.
-                Done::Refused(refused) => self.parts.counters.refused(&refused),
+                Done::Refused(refused) => {
+                    self.parts.counters.refused(&refused);
+                    if let Work::Batch(batch) = &refused.work {
+                        self.parts.board.refused(&batch.gateway, &refused.why, Instant::now());
+                    }
+                }
                 _ => {}
             }
             next = (confirms.len() < TOGETHER).then(|| self.parts.done.try_recv().ok()).flatten();

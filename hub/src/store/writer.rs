@@ -279,7 +279,7 @@ mod tests {
             if self.calls == 1 {
                 self.let_go.recv().unwrap();
             }
-            if self.calls % 7 == 0 {
+            if self.calls.is_multiple_of(7) {
                 return Err(StoreError::Full);
             }
             if work.contains(&of("bad")) {
