@@ -5,9 +5,10 @@
 //! Keeps   what waits for the store, and when the last messages arrived.
 //!
 //! A connection of its own, under a client id of its own: what strangers send never stands before a gateway's batch.
-//! Items that cannot be used, or that the database refuses, are set aside with their reason, the others are kept. A message that is given again because
-//! its acknowledgement was lost keeps its first time of arrival, so that the store knows its readings again; only a hub
-//! that was restarted in between takes it for new. What is retained is passed over: it was said at no time that is known.
+//! Items that cannot be used, or that the database refuses, are set aside with their reason, the others are kept. A
+//! message that is given again because its acknowledgement was lost keeps its first time of arrival, so that the store
+//! knows its readings again; only a hub that was restarted in between takes it for new. What is retained is passed over: it
+//! was said at no time that is known.
 
 use std::{
     collections::VecDeque,

@@ -2,7 +2,8 @@
 //!
 //! In      readings from HTTP, TCP and foreign feeds, each with the room it takes; what the store has done.
 //! Out     work for the store; to each door what became of its piece, after the commit.
-//! Keeps   what waits, and what is to be tried apart. Each door has a [`Share`] of its own, so none can take another's room.
+//! Keeps   what waits, and what is to be tried apart. Each door has a [`Share`] of its own, so none can take another's
+//!         room.
 //! Imports `store`, `live`, `presence`.
 //!
 //! The log session, which takes what gateways confirm by, does not queue here: it has half of the writer's channel to
@@ -24,8 +25,9 @@ use std::{
 };
 
 use speedwell_wire::GatewayId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+pub use super::share::{Room, Share};
 use super::{Counters, session, utc_ns};
 use crate::{
     live::Board,
@@ -64,20 +66,6 @@ pub enum Outcome {
     /// The database does not take it, for what is in it; here it is back. Nothing of it is stored, and sending it again
     /// is in vain.
     Refused(Box<Refused>),
-}
-
-/// What a door may have waiting at once.
-pub struct Share {
-    slots: Arc<Semaphore>,
-    kib: Arc<Semaphore>,
-}
-
-/// Room that something takes until it is dropped.
-#[derive(Debug)]
-pub struct Room {
-    _slot: OwnedSemaphorePermit,
-    kib: OwnedSemaphorePermit,
-    bytes: usize,
 }
 
 /// One piece of a door.
@@ -149,45 +137,6 @@ pub struct Gate {
     under_way: usize,
     /// What was refused together and is to be tried apart, before anything new.
     apart: VecDeque<Piece>,
-}
-
-impl Share {
-    /// So many pieces, and so many bytes of them together.
-    pub fn new(slots: usize, bytes: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(slots)), kib: Arc::new(Semaphore::new(bytes / KIB)) }
-    }
-
-    /// A slot, if one is free.
-    pub fn try_room(&self) -> Option<Room> {
-        let slot = self.slots.clone().try_acquire_owned().ok()?;
-        Some(Room { _slot: slot, kib: self.kib.clone().try_acquire_many_owned(1).ok()?, bytes: 0 })
-    }
-
-    /// A slot and room for so many bytes, once both are there.
-    pub async fn room(&self, bytes: usize) -> Result<Room, Closed> {
-        let slot = self.slots.clone().acquire_owned().await.map_err(|_| Closed)?;
-        let kib = self.kib.clone().acquire_many_owned(kib(bytes)).await.map_err(|_| Closed)?;
-        Ok(Room { _slot: slot, kib, bytes })
-    }
-}
-
-const KIB: usize = 1024;
-
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes / KIB + 1).unwrap_or(u32::MAX)
-}
-
-impl Room {
-    /// Takes room for more bytes, if it is there.
-    pub fn grow(&mut self, bytes: usize) -> bool {
-        self.bytes = self.bytes.saturating_add(bytes);
-        let wanted = kib(self.bytes) as usize - self.kib.num_permits();
-        if wanted == 0 {
-            return true;
-        }
-        let more = self.kib.semaphore().clone().try_acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX));
-        more.map(|more| self.kib.merge(more)).is_ok()
-    }
 }
 
 impl Desk {
@@ -573,18 +522,5 @@ mod tests {
         }
         let after = rig.desk.hand_in(keyed("late"), None);
         assert!(after.is_err() || after.unwrap().await.is_err());
-    }
-
-    #[test]
-    fn a_share_gives_out_what_it_has_and_takes_it_back() {
-        let share = Share::new(2, 8 * KIB);
-        let mut one = share.try_room().unwrap();
-        assert!(one.grow(100) && one.grow(6 * KIB));
-        let other = share.try_room();
-        assert!(other.is_some() && share.try_room().is_none(), "two slots");
-        assert!(!one.grow(KIB), "the other has the eighth");
-        drop((one, other));
-        let mut again = share.try_room().unwrap();
-        assert!(again.grow(7 * KIB));
     }
 }

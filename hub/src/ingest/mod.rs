@@ -21,6 +21,7 @@ pub mod mqtt;
 pub mod names;
 pub mod readings;
 mod session;
+mod share;
 pub mod tcp;
 
 use std::{
