@@ -157,7 +157,7 @@ impl Metrics {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         let c = counters;
         page.one("speedwell_hub_broker_up", GAUGE, "1 while connected to the broker, else 0.", &[], get(&c.connected));
-        let families: [Family<'_>; 8] = [
+        let families: [Family<'_>; 9] = [
             ("broker_connections", "Connections to the broker made.", &[("", &c.connections)]),
             ("broker_failures", "Connections lost, and attempts that came to nothing.", &[("", &c.failures)]),
             ("messages", "Messages of gateways taken.", &[("", &c.messages)]),
@@ -174,6 +174,7 @@ impl Metrics {
                 &[("stored", &c.readings), ("duplicate", &c.readings_again)],
             ),
             ("requests_turned_away", "Requests told to come again.", &[("", &c.turned_away)]),
+            ("store_refused", "Pieces of work that the database refused.", &[("", &c.refused_by_store)]),
         ];
         for (name, help, samples) in families {
             let name = format!("speedwell_hub_{name}_total");

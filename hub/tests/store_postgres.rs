@@ -7,9 +7,9 @@ use std::{sync::Arc, thread, time::Duration};
 use rig::{postgres::Cluster, *};
 use speedwell_hub::{
     ingest::decode::{Decoder, Message},
-    store::{Done, Postgres, Store, StoreError, Work, writer},
+    store::{Done, Postgres, Reading, Readings, Store, StoreError, Work, writer},
 };
-use speedwell_wire::{Batch, Event, EventKind, Record, frame};
+use speedwell_wire::{Batch, Event, EventKind, Quality, Quantity, Record, frame};
 
 fn open(url: &str) -> Postgres {
     Postgres::open(url, None, None).unwrap()
@@ -41,10 +41,10 @@ fn of_two_hubs_given_the_same_batches_at_once_each_record_is_stored_by_one() {
                 for first in 1..=100 {
                     for name in ["truck-7", "truck-8"] {
                         let batch = seconds(name, first..=first + 2);
-                        // The loser of a race for a new row is told that it is locked, and tries again.
+                        // The loser of a race for a new row is told so, and tries again.
                         let (thru, new) = loop {
                             match commit(hub, &batch) {
-                                Err(StoreError::Locked) => continue,
+                                Err(error) if matches!(error, StoreError::Locked) || error.is_of_the_data() => continue,
                                 done => break done.unwrap(),
                             }
                         };
@@ -238,4 +238,46 @@ fn days_on_which_nothing_came_leave_no_partitions_behind() {
         WHERE relkind = 'r'";
     let of = |table| format!("{table}_2024_10_14 {table}_2024_10_15 {table}_2024_10_16");
     assert_eq!(cluster.sql(&url, sql), format!("{} {} readings_other", of("chunks"), of("readings")));
+}
+
+#[test]
+fn a_day_s_partition_may_take_long_to_make_and_nothing_else_may() {
+    const DAY: i64 = 24 * 3600 * 1_000_000_000;
+    let (cluster, url) = (Cluster::shared(), Cluster::shared().database());
+    let mut store = open(&url);
+    // The server writes down itself how long it would have waited: when the partition is attached, and for each reading.
+    cluster.sql(
+        &url,
+        "CREATE TABLE waits (what text, within text);
+         CREATE FUNCTION note_step() RETURNS event_trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO waits VALUES ('attach', current_setting('statement_timeout')); END $$;
+         CREATE FUNCTION note_row() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO waits VALUES ('row', current_setting('statement_timeout')); RETURN NEW; END $$;
+         CREATE EVENT TRIGGER note_step ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION note_step();
+         CREATE TRIGGER note_row BEFORE INSERT ON readings FOR EACH ROW EXECUTE FUNCTION note_row()",
+    );
+    let waits = || {
+        let sql = "SELECT string_agg(DISTINCT what || ' ' || within, ', ') FROM waits";
+        let told = cluster.sql(&url, sql);
+        cluster.sql(&url, "DELETE FROM waits");
+        told
+    };
+    let reading = |day: i64| {
+        let item = Reading {
+            device: id("bike"),
+            sensor: "wheel".into(),
+            quantity: Quantity::Speed,
+            utc_ns: day * DAY,
+            value: 1.0,
+            uncertainty: None,
+            quality: Quality::Good,
+        };
+        let (source, received_ns) = ("http".into(), day * DAY);
+        Work::Readings(Readings { source, key: None, digest: [0; 32], received_ns, items: vec![item] })
+    };
+    store.commit(&[reading(20_000)]).unwrap();
+    assert_eq!(waits(), "attach 15min, row 30s", "in the midst of a commit");
+    store.commit(&[reading(20_000)]).unwrap();
+    store.tend(20_001 * DAY).unwrap();
+    assert_eq!(waits(), "attach 15min, row 30s", "ahead of it");
 }

@@ -23,7 +23,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{ApiError, Complaint, Context, Named, Object, within};
 use crate::{
     access::Who,
-    ingest::gate::Outcome,
+    ingest::gate::{Outcome, REFUSED},
     store::{
         Read, StoreError, Work,
         fleet::{Customer, FleetChange, FleetRefused, FleetSaved, MAX_REGISTERED, Vehicle},
@@ -51,6 +51,8 @@ pub(super) enum Refusal {
     StoreDown(String),
     #[error("too many changes wait; come again")]
     Busy,
+    #[error("{REFUSED}")]
+    Refused,
     #[error("it is not known whether this was stored: look, and send it again if it was not")]
     Unanswered,
     #[error(transparent)]
@@ -69,7 +71,7 @@ impl IntoResponse for Refusal {
         use StatusCode as S;
         let status = match &self {
             Refusal::Fleet(F::Missing { .. }) => S::NOT_FOUND,
-            Refusal::Fleet(F::UnknownCustomer(_) | F::Wrong(_)) => S::UNPROCESSABLE_ENTITY,
+            Refusal::Fleet(F::UnknownCustomer(_) | F::Wrong(_)) | Refusal::Refused => S::UNPROCESSABLE_ENTITY,
             Refusal::Fleet(F::Outdated { .. }) => S::PRECONDITION_FAILED,
             Refusal::Fleet(_) => S::CONFLICT,
             Refusal::Body(_) | Refusal::IfMatch(_) => S::BAD_REQUEST,
@@ -259,8 +261,11 @@ async fn make(context: &Context, who: &Who, change: FleetChange, status: StatusC
     let of_customer = what.starts_with("customer");
     let made = desk.hand_in(Work::Fleet(change), Some(room)).map_err(|_| Refusal::Busy)?;
     let made = timeout(COMMIT_WITHIN, made).await.map_err(|_| Refusal::Unanswered)?;
-    let Ok(Outcome::Fleet(made)) = made else { return Err(Refusal::Unanswered) };
-    let made = made?;
+    let made = match made {
+        Ok(Outcome::Fleet(made)) => made?,
+        Ok(Outcome::Refused(_)) => return Err(Refusal::Refused),
+        _ => return Err(Refusal::Unanswered),
+    };
     context.permissions.access.audit().note(who, what, &id).await;
     // Who is told that a vehicle is there finds it among those that are connected or not.
     if let Err(error) = context.presence.reload(context.reader.clone()).await {
@@ -428,7 +433,7 @@ pub(super) async fn change_vehicle(
 #[utoipa::path(delete, path = "/api/v1/vehicles/{id}", tag = "fleet",
     params(("If-Match" = Option<String>, Header, description = "the version it has to have, as the `ETag` of an earlier answer")), responses(
     (status = 204), (status = 400, body = Complaint), (status = 404, body = Complaint),
-    (status = 412, body = Complaint), (status = 503, body = Complaint)))]
+    (status = 412, body = Complaint), (status = 422, body = Complaint), (status = 503, body = Complaint)))]
 pub(super) async fn drop_vehicle(
     State(context): State<Context>,
     Extension(who): Extension<Who>,

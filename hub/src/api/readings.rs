@@ -12,7 +12,7 @@
 //!
 //! A request with an `Idempotency-Key` is stored once however often it is sent, for a day; without one, a reading whose
 //! device, sensor, quantity and time are known is not stored again either. 503 with `Retry-After` says that nothing is
-//! known to be stored: the same request may be sent again.
+//! known to be stored: the same request may be sent again. 422 says that it would be in vain.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -38,7 +38,7 @@ use crate::{
     config::{SpeedUnit, default_sensor},
     ingest::{
         Counters,
-        gate::{Desk, Outcome, Room, Share},
+        gate::{Desk, Outcome, REFUSED, Room, Share},
         readings::{ArrivalClock, Bad, Shape, Taken, Unreadable},
     },
     store::{Readings, Work},
@@ -110,7 +110,7 @@ pub(super) fn routes(intake: Intake) -> OpenApiRouter {
     responses(
         (status = 200, body = Told), (status = 400, body = ReadingsRefused), (status = 408, body = Complaint),
         (status = 413, body = Complaint), (status = 415, body = Complaint),
-        (status = 422, body = Complaint, description = "the `Idempotency-Key` was used for another request"),
+        (status = 422, body = Complaint, description = "the `Idempotency-Key` was used for another request, or the database refuses what is in this one"),
         (status = 503, body = Complaint),
     )
 )]
@@ -133,7 +133,7 @@ async fn readings(State(door): State<Arc<Door>>, request: Request) -> Response {
     responses(
         (status = 202, body = Told), (status = 400, body = ReadingsRefused), (status = 408, body = Complaint),
         (status = 413, body = Complaint), (status = 415, body = Complaint),
-        (status = 422, body = Complaint, description = "the `Idempotency-Key` was used for another request"),
+        (status = 422, body = Complaint, description = "the `Idempotency-Key` was used for another request, or the database refuses what is in this one"),
         (status = 503, body = Complaint),
     )
 )]
@@ -286,6 +286,8 @@ enum Refusal {
     Items { bad: Vec<Bad>, of: usize },
     #[error("Idempotency-Key was used for another request; nothing was stored")]
     Conflict,
+    #[error("{REFUSED}")]
+    Refused,
     #[error("too much is waiting to be stored; nothing of this was taken")]
     Busy,
     #[error("nothing can be stored now: {0}; nothing of this was taken")]
@@ -330,6 +332,7 @@ impl Door {
         let outcome = timeout(intake.commit_within, outcome).await.map_err(|_| Refusal::Unanswered)?;
         match outcome.map_err(|_| Refusal::Unanswered)? {
             Outcome::Conflict => Err(Refusal::Conflict),
+            Outcome::Refused(_) => Err(Refusal::Refused),
             outcome => Ok(Told { accepted, repeated: outcome == Outcome::Repeated, refused: bad, ..Told::default() }),
         }
     }
@@ -422,7 +425,7 @@ impl IntoResponse for Refusal {
             }
             Refusal::Large | Refusal::TooMany(_) => (S::PAYLOAD_TOO_LARGE, None),
             Refusal::Slow(_) => (S::REQUEST_TIMEOUT, None),
-            Refusal::Conflict => (S::UNPROCESSABLE_ENTITY, None),
+            Refusal::Conflict | Refusal::Refused => (S::UNPROCESSABLE_ENTITY, None),
             Refusal::Busy => (S::SERVICE_UNAVAILABLE, Some(COME_AGAIN_S)),
             Refusal::StoreDown(_) | Refusal::Unanswered => (S::SERVICE_UNAVAILABLE, Some(STORE_DOWN_S)),
         };

@@ -5,9 +5,10 @@
 //! Keeps   what waits for the store, and when the last messages arrived.
 //!
 //! A connection of its own, under a client id of its own: what strangers send never stands before a gateway's batch.
-//! Items that cannot be used are set aside with their reason, the others are kept. A message that is given again because
-//! its acknowledgement was lost keeps its first time of arrival, so that the store knows its readings again; only a hub
-//! that was restarted in between takes it for new. What is retained is passed over: it was said at no time that is known.
+//! Items that cannot be used, or that the database refuses, are set aside with their reason, the others are kept. A
+//! message that is given again because its acknowledgement was lost keeps its first time of arrival, so that the store
+//! knows its readings again; only a hub that was restarted in between takes it for new. What is retained is passed over: it
+//! was said at no time that is known.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +24,7 @@ use tokio::{
 
 use super::{
     Counters,
-    gate::{Closed, Desk, Outcome, keyless},
+    gate::{Closed, Desk, FEEDS, Outcome, keyless, parts},
     mqtt::{Ack, Broker, Connection, Event, Message},
     readings::{ArrivalClock, Bad, Shape, Taken},
     session::{BACKOFF, STABLE},
@@ -32,7 +33,7 @@ use super::{
 use crate::{
     config::TopicFilter,
     live::MAX_GATEWAYS,
-    store::{MAX_REJECTED_BYTES, Rejected, Work},
+    store::{MAX_REJECTED_BYTES, Reading, Readings, Refused, Rejected, Work, writer::GROUP},
 };
 
 /// Messages that may wait for the store, and their bytes. Beyond it nothing is read, and the broker keeps the rest.
@@ -43,6 +44,9 @@ const REMEMBERED: usize = 4 * WAITING.0;
 const MAX_ITEMS: usize = MAX_GATEWAYS;
 /// Readings of a piece of work: a message of a whole fleet lets others in between.
 const TOGETHER: usize = 3_000;
+/// Items of what the database refused that are with the store at once, each as a piece of its own: as many as go into one
+/// commit.
+const APART: usize = GROUP;
 /// Bad items of a message that are named in its reason; all are counted.
 const NAMED: usize = 5;
 /// How long the last commits may take when the hub is stopped.
@@ -74,7 +78,11 @@ pub struct Parts {
 struct Waiting {
     ack: Option<Ack>,
     outcomes: Vec<oneshot::Receiver<Outcome>>,
+    /// Items of what was refused, to be handed in one by one.
+    apart: VecDeque<Work>,
     bytes: usize,
+    /// Where it came from, as what is set aside says it.
+    source: String,
 }
 
 struct Loop {
@@ -125,7 +133,7 @@ impl Loop {
                     connection.close().await;
                     return Ok(());
                 }
-                stored = stored(&mut self.waiting) => {
+                stored = stored(&mut self.waiting, &self.parts) => {
                     let Waiting { ack, bytes, .. } = stored.map_err(|closed| closed.to_string())?;
                     self.bytes -= bytes;
                     ack.map_or(Ok(()), |ack| connection.acknowledge(ack))?;
@@ -144,7 +152,7 @@ impl Loop {
         if self.waiting.is_empty() {
             return Ok(false);
         }
-        let Waiting { ack, .. } = stored(&mut self.waiting).await.map_err(|closed| closed.to_string())?;
+        let Waiting { ack, .. } = stored(&mut self.waiting, &self.parts).await.map_err(|closed| closed.to_string())?;
         ack.map_or(Ok(()), |ack| connection.acknowledge(ack))?;
         Ok(true)
     }
@@ -156,15 +164,12 @@ impl Loop {
         // A topic of a feed that is no longer configured comes out of the session that the broker has kept.
         if let Some(shape) = feed.map(|feed| feed.shape.clone()).filter(|_| !message.retained()) {
             for work in work(&shape, topic, payload, |items| self.arrival(message, items)) {
-                if let Work::Rejected(rejected) = &work {
-                    self.parts.counters.rejected.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(source = rejected.source, reason = rejected.reason, "payload set aside");
-                }
-                outcomes.push(self.parts.desk.hand_in(work, None)?);
+                outcomes.push(self.parts.hand_in(work)?);
             }
         }
         self.bytes += payload.len();
-        self.waiting.push_back(Waiting { ack: message.ack(), outcomes, bytes: payload.len() });
+        let (ack, bytes, source) = (message.ack(), payload.len(), source(topic));
+        self.waiting.push_back(Waiting { ack, outcomes, apart: VecDeque::new(), bytes, source });
         Ok(())
     }
 
@@ -174,6 +179,47 @@ impl Loop {
         let Some(Ack { pkid }) = message.ack() else { return now };
         self.arrived.of(pkid, message.payload(), message.again(), now)
     }
+}
+
+impl Parts {
+    fn hand_in(&self, work: Work) -> Result<oneshot::Receiver<Outcome>, Closed> {
+        if let Work::Rejected(rejected) = &work {
+            self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(source = rejected.source, reason = rejected.reason, "payload set aside");
+        }
+        self.desk.hand_in(work, None)
+    }
+}
+
+impl Waiting {
+    /// Takes apart what was refused together, and sets aside what was refused alone. What is not even taken to be set
+    /// aside is gone; the journal tells of it.
+    fn refused(&mut self, Refused { work, why }: Refused) {
+        let Work::Readings(Readings { items, received_ns, .. }) = work else { return };
+        let parts: Vec<&[Reading]> = parts(&items).collect();
+        match parts[..] {
+            [alone] => self.apart.push_back(set_aside(&self.source, &why, alone)),
+            _ => self.apart.extend(parts.into_iter().map(|part| keyless(FEEDS, received_ns, part.to_vec()))),
+        }
+    }
+}
+
+fn source(topic: &str) -> String {
+    // The colon keeps it apart from a gateway's name.
+    format!("feed:{topic}")
+}
+
+/// As it would have been stored: of its own text nothing is left by then.
+fn set_aside(source: &str, why: &str, item: &[Reading]) -> Work {
+    let told = |r: &Reading| {
+        serde_json::json!({
+            "device": r.device, "sensor": r.sensor, "quantity": r.quantity, "utc-ns": r.utc_ns, "value": r.value,
+            "uncertainty": r.uncertainty, "quality": r.quality,
+        })
+    };
+    let text = serde_json::Value::from_iter(item.iter().map(told)).to_string();
+    let bytes = text.into_bytes().into_iter().take(MAX_REJECTED_BYTES).collect();
+    Work::Rejected(Rejected { source: source.into(), received_ns: utc_ns(), reason: why.into(), bytes })
 }
 
 impl Arrived {
@@ -194,30 +240,39 @@ impl Arrived {
     }
 }
 
-/// The first that waits, once all of it is stored. Cancel-safe: what is done is taken off before anything else is waited
-/// for.
-async fn stored(waiting: &mut VecDeque<Waiting>) -> Result<Waiting, Closed> {
+/// The first that waits, once all of it is stored or set aside. Cancel-safe: what is done is taken off before anything
+/// else is waited for.
+async fn stored(waiting: &mut VecDeque<Waiting>, parts: &Parts) -> Result<Waiting, Closed> {
     let Some(first) = waiting.front_mut() else { return std::future::pending().await };
-    while let Some(outcome) = first.outcomes.last_mut() {
-        outcome.await.map_err(|_| Closed)?;
-        first.outcomes.pop();
+    loop {
+        while let Some(outcome) = first.outcomes.last_mut() {
+            let outcome = outcome.await.map_err(|_| Closed)?;
+            first.outcomes.pop();
+            if let Outcome::Refused(refused) = outcome {
+                first.refused(*refused);
+            }
+        }
+        if first.apart.is_empty() {
+            return waiting.pop_front().ok_or(Closed);
+        }
+        for work in first.apart.drain(..first.apart.len().min(APART)) {
+            first.outcomes.push(parts.hand_in(work)?);
+        }
     }
-    waiting.pop_front().ok_or(Closed)
 }
 
 /// What a message brings: readings, and what is to be set aside.
 fn work(shape: &Shape, topic: &str, payload: &[u8], arrival: impl FnOnce(usize) -> i64) -> Vec<Work> {
     let rejected = |reason: String, bytes: &[u8]| {
         let bytes = bytes.get(..MAX_REJECTED_BYTES).unwrap_or(bytes).to_vec();
-        // The colon keeps it apart from a gateway's name.
-        Work::Rejected(Rejected { source: format!("feed:{topic}"), received_ns: utc_ns(), reason, bytes })
+        Work::Rejected(Rejected { source: source(topic), received_ns: utc_ns(), reason, bytes })
     };
     match shape.read_at(payload, MAX_ITEMS, arrival) {
         Err(unreadable) => {
             vec![rejected(unreadable.to_string(), payload)]
         }
         Ok(Taken { items, readings, bad, received_ns }) => {
-            let good = readings.chunks(TOGETHER).map(|some| keyless("mqtt", received_ns, some.to_vec()));
+            let good = readings.chunks(TOGETHER).map(|some| keyless(FEEDS, received_ns, some.to_vec()));
             let set_aside = (!bad.is_empty()).then(|| {
                 let texts = shape.texts(payload);
                 let bytes: Vec<&str> = bad.iter().filter_map(|bad| texts.get(bad.index).copied()).collect();

@@ -2,7 +2,8 @@
 //!
 //! In      readings from HTTP, TCP and foreign feeds, each with the room it takes; what the store has done.
 //! Out     work for the store; to each door what became of its piece, after the commit.
-//! Keeps   what waits. Each door has a [`Share`] of its own, so none can take another's room.
+//! Keeps   what waits, and what is to be tried apart. Each door has a [`Share`] of its own, so none can take another's
+//!         room.
 //! Imports `store`, `live`, `presence`.
 //!
 //! The log session, which takes what gateways confirm by, does not queue here: it has half of the writer's channel to
@@ -10,9 +11,12 @@
 //! round is under way goes into the next one, as few pieces of work: a thousand single readings cost the store little more
 //! than one request with a thousand. One round at a time, so that it is the larger the longer a commit takes: readings of
 //! one series lie together in the database, and a commit writes each page once, however many of them go there.
+//!
+//! When the database refuses what was put together of many, each goes to it once more as a piece of its own, so that only
+//! who brought what it does not take is told so.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,14 +25,15 @@ use std::{
 };
 
 use speedwell_wire::GatewayId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+pub use super::share::{Room, Share};
 use super::{Counters, session, utc_ns};
 use crate::{
     live::Board,
     presence::{Moment, Presence},
     store::{
-        Done, Latest, Readings, ReadingsDone, Work,
+        Done, Latest, Reading, Readings, ReadingsDone, Refused, Work,
         fleet::{FleetRefused, FleetSaved},
         writer::QUEUE,
     },
@@ -43,6 +48,10 @@ const ROUND_ROWS: usize = 4096;
 /// Pieces that may wait, all doors together. No door's share is so large that this could be met.
 const PIECES: usize = 8192;
 
+/// What is told of a piece that the database refused. What the database said of it is the operator's.
+pub const REFUSED: &str = "the database refuses what is in it; nothing of this was stored, and sending it again is in vain: \
+    ask the hub's operator, whose log says why";
+
 /// What became of a piece.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -54,20 +63,9 @@ pub enum Outcome {
     Conflict,
     /// A change of the fleet was made, or refused.
     Fleet(Result<FleetSaved, FleetRefused>),
-}
-
-/// What a door may have waiting at once.
-pub struct Share {
-    slots: Arc<Semaphore>,
-    kib: Arc<Semaphore>,
-}
-
-/// Room that something takes until it is dropped.
-#[derive(Debug)]
-pub struct Room {
-    _slot: OwnedSemaphorePermit,
-    kib: OwnedSemaphorePermit,
-    bytes: usize,
+    /// The database does not take it, for what is in it; here it is back. Nothing of it is stored, and sending it again
+    /// is in vain.
+    Refused(Box<Refused>),
 }
 
 /// One piece of a door.
@@ -100,7 +98,14 @@ pub enum Ticket {
 
 /// Who waits for a piece of work.
 pub struct Waiting {
-    who: Vec<(oneshot::Sender<Outcome>, Option<Room>)>,
+    who: Vec<Waits>,
+}
+
+struct Waits {
+    answer: oneshot::Sender<Outcome>,
+    room: Option<Room>,
+    /// Readings of the work that are its own: those after the ones of whoever comes before.
+    items: usize,
 }
 
 /// What the gate works with.
@@ -130,45 +135,8 @@ pub struct Gate {
     counters: Arc<Counters>,
     /// Pieces of the round that is under way.
     under_way: usize,
-}
-
-impl Share {
-    /// So many pieces, and so many bytes of them together.
-    pub fn new(slots: usize, bytes: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(slots)), kib: Arc::new(Semaphore::new(bytes / KIB)) }
-    }
-
-    /// A slot, if one is free.
-    pub fn try_room(&self) -> Option<Room> {
-        let slot = self.slots.clone().try_acquire_owned().ok()?;
-        Some(Room { _slot: slot, kib: self.kib.clone().try_acquire_many_owned(1).ok()?, bytes: 0 })
-    }
-
-    /// A slot and room for so many bytes, once both are there.
-    pub async fn room(&self, bytes: usize) -> Result<Room, Closed> {
-        let slot = self.slots.clone().acquire_owned().await.map_err(|_| Closed)?;
-        let kib = self.kib.clone().acquire_many_owned(kib(bytes)).await.map_err(|_| Closed)?;
-        Ok(Room { _slot: slot, kib, bytes })
-    }
-}
-
-const KIB: usize = 1024;
-
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes / KIB + 1).unwrap_or(u32::MAX)
-}
-
-impl Room {
-    /// Takes room for more bytes, if it is there.
-    pub fn grow(&mut self, bytes: usize) -> bool {
-        self.bytes = self.bytes.saturating_add(bytes);
-        let wanted = kib(self.bytes) as usize - self.kib.num_permits();
-        if wanted == 0 {
-            return true;
-        }
-        let more = self.kib.semaphore().clone().try_acquire_many_owned(u32::try_from(wanted).unwrap_or(u32::MAX));
-        more.map(|more| self.kib.merge(more)).is_ok()
-    }
+    /// What was refused together and is to be tried apart, before anything new.
+    apart: VecDeque<Piece>,
 }
 
 impl Desk {
@@ -186,7 +154,17 @@ impl Gate {
         let Parts { work, done, board, presence, counters, trouble } = parts;
         let (log, log_done) = mpsc::channel(LOG_SHARE);
         let (pieces_in, pieces) = mpsc::channel(PIECES);
-        let gate = Self { work: Some(work), done, log, pieces, board, presence, counters, under_way: 0 };
+        let gate = Self {
+            work: Some(work),
+            done,
+            log,
+            pieces,
+            board,
+            presence,
+            counters,
+            under_way: 0,
+            apart: VecDeque::new(),
+        };
         (gate, Desk { pieces: pieces_in, trouble }, log_done)
     }
 
@@ -212,6 +190,7 @@ impl Gate {
 
     fn shut(&mut self) {
         self.work = None;
+        self.apart.clear();
         self.pieces.close();
         while self.pieces.try_recv().is_ok() {}
     }
@@ -222,16 +201,32 @@ impl Gate {
         let mut next = Some(first);
         while let Some(Piece { work, room, answer }) = next {
             rows += rows_of(&work);
+            let waits = Waits { answer, room, items: items_of(&work) };
             let place = round.iter().position(|(other, _)| together(other, &work));
             match place.and_then(|at| round.get_mut(at)) {
                 Some((other, waiting)) => {
                     join(other, work);
-                    waiting.who.push((answer, room));
+                    waiting.who.push(waits);
                 }
-                None => round.push((work, Waiting { who: vec![(answer, room)] })),
+                None => round.push((work, Waiting { who: vec![waits] })),
             }
             next = (rows < ROUND_ROWS && round.len() < ROUND_WORK).then(|| self.pieces.try_recv().ok()).flatten();
         }
+        self.send(round);
+    }
+
+    /// Sends what is to be tried apart, as much of it as a round may have.
+    fn send_apart(&mut self) {
+        let round = self.apart.drain(..self.apart.len().min(ROUND_WORK));
+        let alone = round.map(|Piece { work, room, answer }| {
+            let items = items_of(&work);
+            (work, Waiting { who: vec![Waits { answer, room, items }] })
+        });
+        let round = alone.collect();
+        self.send(round);
+    }
+
+    fn send(&mut self, round: Vec<(Work, Waiting)>) {
         let Some(to) = &self.work else { return };
         for (work, waiting) in round {
             // There is room: no other has this half of the channel. When the writer has ended, nobody gets an answer.
@@ -246,13 +241,39 @@ impl Gate {
             Ticket::Door(waiting) => waiting,
         };
         self.under_way -= 1;
+        match done {
+            Done::Refused(refused) if waiting.who.len() > 1 => self.take_apart(*refused, waiting),
+            done => self.tell_all(done, waiting),
+        }
+        if self.under_way == 0 && !self.apart.is_empty() {
+            self.send_apart();
+        }
+    }
+
+    /// To each the readings that it brought.
+    fn take_apart(&mut self, Refused { work, .. }: Refused, waiting: Waiting) {
+        let Work::Readings(Readings { source, received_ns, items, .. }) = work else { return };
+        let mut rest = items.into_iter();
+        for Waits { answer, room, items } in waiting.who {
+            let work = keyless(&source, received_ns, rest.by_ref().take(items).collect());
+            self.apart.push_back(Piece { work, room, answer });
+        }
+    }
+
+    fn tell_all(&mut self, done: Done, waiting: Waiting) {
         let outcome = match &done {
             Done::Readings(ReadingsDone { conflict: true, .. }) => Outcome::Conflict,
             Done::Readings(ReadingsDone { repeated: true, .. }) => Outcome::Repeated,
             Done::Fleet(made) => Outcome::Fleet(made.clone()),
-            _ => Outcome::Accepted,
+            Done::Refused(refused) => {
+                if !comes_again_in_parts(&refused.work) {
+                    self.counters.refused(refused);
+                }
+                Outcome::Refused(refused.clone())
+            }
+            Done::Batch(_) | Done::Kept | Done::Readings(_) => Outcome::Accepted,
         };
-        for (answer, _room) in waiting.who {
+        for Waits { answer, room: _room, .. } in waiting.who {
             // Whoever does not wait any more has it stored all the same.
             let _ = answer.send(outcome.clone());
         }
@@ -280,6 +301,27 @@ impl Gate {
     }
 }
 
+/// The source of readings of feeds.
+pub(super) const FEEDS: &str = "mqtt";
+
+/// Whether who handed it in takes it apart when it is refused, and hands in its parts: nobody would send those again.
+fn comes_again_in_parts(work: &Work) -> bool {
+    match work {
+        Work::Readings(readings) => readings.source == FEEDS && parts(&readings.items).nth(1).is_some(),
+        Work::Presence(notes) => notes.changes.len() + notes.seen.len() > 1,
+        _ => false,
+    }
+}
+
+/// Readings of one device and one time, which came as one item.
+pub(super) fn parts(items: &[Reading]) -> impl Iterator<Item = &[Reading]> {
+    items.chunk_by(|a, b| (&a.device, a.utc_ns) == (&b.device, b.utc_ns))
+}
+
+fn items_of(work: &Work) -> usize {
+    if let Work::Readings(readings) = work { readings.items.len() } else { 0 }
+}
+
 fn rows_of(work: &Work) -> usize {
     match work {
         Work::Readings(readings) => readings.items.len().max(1),
@@ -305,7 +347,7 @@ fn join(one: &mut Work, other: Work) {
 }
 
 /// Readings without a key.
-pub(super) fn keyless(source: &str, received_ns: i64, items: Vec<crate::store::Reading>) -> Work {
+pub(super) fn keyless(source: &str, received_ns: i64, items: Vec<Reading>) -> Work {
     Work::Readings(Readings { source: source.into(), key: None, digest: [0; 32], received_ns, items })
 }
 
@@ -314,7 +356,7 @@ mod tests {
     use speedwell_wire::{LogId, Quality, Quantity};
 
     use super::*;
-    use crate::store::{Committed, Reading};
+    use crate::store::Committed;
 
     fn reading(n: usize) -> Reading {
         Reading {
@@ -397,6 +439,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_refused_together_is_tried_apart_and_only_the_guilty_one_is_told_so() {
+        let mut rig = rig();
+        let first = rig.desk.hand_in(singles("http", 1), None).unwrap();
+        let (_, ticket) = rig.to_store.recv().await.unwrap();
+        let waits: Vec<_> = [1, 2, 3].map(|n| rig.desk.hand_in(singles("http", n), None).unwrap()).into();
+        rig.done.send((Done::Readings(stored(1)), ticket)).await.unwrap();
+        let refuse = |work: Work| Done::Refused(Box::new(Refused { work, why: "it is bad".into() }));
+        let (together, ticket) = rig.to_store.recv().await.unwrap();
+        assert_eq!(rows_of(&together), 6);
+        rig.done.send((refuse(together), ticket)).await.unwrap();
+        // What comes meanwhile waits for its turn.
+        let late = rig.desk.hand_in(singles("http", 4), None).unwrap();
+        for n in [1, 2, 3, 4] {
+            let (work, ticket) = rig.to_store.recv().await.unwrap();
+            assert_eq!(work, singles("http", n), "each as it came");
+            let done = if n == 2 { refuse(work) } else { Done::Readings(stored(n as u32)) };
+            rig.done.send((done, ticket)).await.unwrap();
+        }
+        assert_eq!((first.await, late.await), (Ok(Outcome::Accepted), Ok(Outcome::Accepted)));
+        for (n, waits) in (1..).zip(waits) {
+            assert_eq!(matches!(waits.await, Ok(Outcome::Refused(_))), n == 2, "{n}");
+        }
+        assert_eq!(rig.counters.refused_by_store.load(Ordering::Relaxed), 1, "not the whole of them");
+    }
+
+    #[tokio::test]
     async fn the_log_session_keeps_its_half_of_the_channel_however_much_the_doors_bring() {
         let mut rig = rig();
         let _waits: Vec<_> = (0..PIECES).map(|n| rig.desk.hand_in(keyed(&n.to_string()), None).unwrap()).collect();
@@ -454,18 +522,5 @@ mod tests {
         }
         let after = rig.desk.hand_in(keyed("late"), None);
         assert!(after.is_err() || after.unwrap().await.is_err());
-    }
-
-    #[test]
-    fn a_share_gives_out_what_it_has_and_takes_it_back() {
-        let share = Share::new(2, 8 * KIB);
-        let mut one = share.try_room().unwrap();
-        assert!(one.grow(100) && one.grow(6 * KIB));
-        let other = share.try_room();
-        assert!(other.is_some() && share.try_room().is_none(), "two slots");
-        assert!(!one.grow(KIB), "the other has the eighth");
-        drop((one, other));
-        let mut again = share.try_room().unwrap();
-        assert!(again.grow(7 * KIB));
     }
 }

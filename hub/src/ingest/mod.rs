@@ -21,6 +21,7 @@ pub mod mqtt;
 pub mod names;
 pub mod readings;
 mod session;
+mod share;
 pub mod tcp;
 
 use std::{
@@ -32,6 +33,8 @@ use std::{
 };
 
 use tokio::{net::TcpStream, sync::watch};
+
+use crate::store::Refused;
 
 pub(crate) use session::utc_ns;
 pub use session::{Parts, StoreEnded, Ticket, run};
@@ -65,6 +68,8 @@ pub struct Counters {
     pub readings_again: AtomicU64,
     /// Requests that were told to come again because too much waits, or the store does not work.
     pub turned_away: AtomicU64,
+    /// Pieces of work that the database refused for what is in them.
+    pub refused_by_store: AtomicU64,
 }
 
 /// Until the hub is to stop. Cancel-safe.
@@ -90,6 +95,13 @@ impl Counters {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// A piece of work that the database does not take has come to its end.
+    pub(crate) fn refused(&self, Refused { work, why }: &Refused) {
+        Self::add(&self.refused_by_store, 1);
+        let (what, of) = work.told();
+        tracing::error!(what, of, why, "not stored, and everything else goes on");
+    }
+
     /// Why the broker is not connected, if something is known.
     pub fn trouble(&self) -> Option<String> {
         self.broker_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -100,7 +112,7 @@ impl Counters {
     }
 
     /// All of them by name.
-    pub fn list(self: &Arc<Self>) -> [(&'static str, u64); 12] {
+    pub fn list(self: &Arc<Self>) -> [(&'static str, u64); 13] {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("connected", get(&self.connected)),
@@ -115,6 +127,7 @@ impl Counters {
             ("readings", get(&self.readings)),
             ("readings_again", get(&self.readings_again)),
             ("turned_away", get(&self.turned_away)),
+            ("refused_by_store", get(&self.refused_by_store)),
         ]
     }
 }

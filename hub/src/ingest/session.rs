@@ -220,10 +220,21 @@ impl Session {
             if ticket.epoch == self.epoch {
                 self.order.done(ticket.place);
             }
-            if let Done::Batch(committed) = done {
-                self.tell(&committed);
-                confirms.retain(|c| (&c.gateway, c.log) != (&committed.gateway, committed.log));
-                confirms.push(committed);
+            match done {
+                Done::Batch(committed) => {
+                    self.tell(&committed);
+                    confirms.retain(|c| (&c.gateway, c.log) != (&committed.gateway, committed.log));
+                    confirms.push(committed);
+                }
+                // The broker is told that it was taken: acknowledgements are in order, and all others wait for this one.
+                // Its gateway hears nothing, keeps it and sends it again, each time later and in smaller batches.
+                Done::Refused(refused) => {
+                    self.parts.counters.refused(&refused);
+                    if let Work::Batch(batch) = &refused.work {
+                        self.parts.board.refused(&batch.gateway, &refused.why, Instant::now());
+                    }
+                }
+                _ => {}
             }
             next = (confirms.len() < TOGETHER).then(|| self.parts.done.try_recv().ok()).flatten();
         }

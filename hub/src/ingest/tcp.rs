@@ -37,7 +37,7 @@ use crate::access::{Access, Need, Who};
 
 use super::{
     documents::{Documents, Found},
-    gate::{Closed, Desk, Outcome, Share, keyless},
+    gate::{Closed, Desk, Outcome, REFUSED, Share, keyless},
     let_go_after,
     readings::{ArrivalClock, MAX_ITEMS, Shape, Taken},
     told_to_stop,
@@ -202,7 +202,7 @@ async fn read(
                             may_send(who.as_ref(), &shared.door.access).await?;
                             take(document, shared)
                                 .await
-                                .map_err(|closed| error(CLOSED, json!({ "reason": closed.to_string() })))?
+                                .map_err(|closed| error(NOT_STORED, json!({ "reason": closed.to_string() })))?
                         }
                     }
                 }
@@ -226,7 +226,7 @@ async fn read(
     }
 }
 
-const CLOSED: &str = "Not stored.";
+const NOT_STORED: &str = "Not stored.";
 const KEY_NEEDED: &str = "Key needed.";
 const KEY_FIRST: &str = "send {\"key\":\"swk_…\"} before anything else; its scope has to be ingest";
 
@@ -290,8 +290,9 @@ async fn write(mut to: OwnedWriteHalf, mut waiting: mpsc::Receiver<Answer>, open
         let line = match answer {
             Answer::Now(line) => line,
             Answer::Waits { outcome, accepted } => match outcome.await {
+                Ok(Outcome::Refused(_)) => error(NOT_STORED, json!({ "reason": REFUSED })),
                 Ok(_) => format!("{{\"message\":\"Data received\",\"accepted\":{accepted}}}\n"),
-                Err(_) => error(CLOSED, json!({ "reason": Closed.to_string() })),
+                Err(_) => error(NOT_STORED, json!({ "reason": Closed.to_string() })),
             },
         };
         timeout(SEND_WITHIN, to.write_all(line.as_bytes())).await??;

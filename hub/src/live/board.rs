@@ -127,6 +127,10 @@ impl Board {
     pub fn committed(&self, committed: &Committed, now: Instant, utc_ns: i64) {
         self.change(&committed.gateway, now, |gateway| {
             gateway.stored.add(committed);
+            // What is sent again behind a refused batch is dropped, and no sign that the log goes on.
+            if committed.stored > 0 {
+                gateway.refused = None;
+            }
             if !committed.newest.is_empty() {
                 take_stored(gateway, &committed.newest, true, now, utc_ns);
             }
@@ -138,6 +142,11 @@ impl Board {
         self.change(id, now, |gateway| {
             (gateway.heard, gateway.stored.rejected) = (Some(now), gateway.stored.rejected + 1)
         });
+    }
+
+    /// The database refused a batch of a gateway.
+    pub fn refused(&self, id: &GatewayId, why: &str, now: Instant) {
+        self.change(id, now, |gateway| (gateway.heard, gateway.refused) = (Some(now), Some(why.to_owned())));
     }
 
     /// What was stored before the hub started.

@@ -20,6 +20,8 @@ pub(super) struct Gateway {
     pub(super) version: String,
     pub(super) health: Option<Health>,
     pub(super) stored: Standing,
+    /// Why its last batch was refused, until one is taken.
+    pub(super) refused: Option<String>,
     pub(super) channels: BTreeMap<(String, Quantity), Newest>,
     /// Channels it may still add.
     pub(super) room: usize,
@@ -96,6 +98,7 @@ impl Gateway {
             version: self.version.clone(),
             health: self.health.clone(),
             stored: self.stored,
+            refused: self.refused.clone(),
             channels: channels.map(|((s, q), newest)| newest.view(s, *q, now)).collect(),
         }
     }

@@ -59,6 +59,11 @@ pub struct GatewayView {
     pub health: Option<Health>,
     /// What is stored of it.
     pub stored: Standing,
+    /// Why the database refuses the batch that comes next in its log; absent when it takes what comes. The gateway keeps the
+    /// batch and what follows it, and sends them again and again.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// Its channels, by sensor and quantity.
     pub channels: Vec<ChannelView>,
 }

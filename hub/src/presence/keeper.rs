@@ -127,6 +127,8 @@ struct Keeper {
     seen: VecDeque<PresenceSeen>,
     /// With the store.
     under_way: Option<oneshot::Receiver<Outcome>>,
+    /// What remains of a piece that the store refused, the next last. At most one for each time that it can be halved.
+    apart: Vec<PresenceNotes>,
 }
 
 /// The vehicle was registered, changed or removed: whoever shows it asks again.
@@ -138,7 +140,7 @@ struct Registered {
 
 /// Works until told to stop, beginning with what [`restore`] gave.
 pub async fn run(parts: Parts, first: Vec<PresenceChange>, mut stop: watch::Receiver<bool>) {
-    let mut keeper = Keeper { parts, waiting: first.into(), seen: VecDeque::new(), under_way: None };
+    let mut keeper = Keeper { parts, waiting: first.into(), seen: VecDeque::new(), under_way: None, apart: Vec::new() };
     let changed = keeper.parts.presence.changed.clone();
     let (mut tick, mut note) = (interval(TICK), interval(NOTE));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -150,7 +152,7 @@ pub async fn run(parts: Parts, first: Vec<PresenceChange>, mut stop: watch::Rece
             () = changed.notified() => {}
             _ = tick.tick() => keeper.tick(),
             _ = note.tick() => keeper.note().await,
-            () = keeper.stored() => keeper.under_way = None,
+            outcome = keeper.stored() => keeper.done(outcome),
             () = told_to_stop(&mut stop) => break,
         }
         keeper.carry();
@@ -183,11 +185,26 @@ impl Keeper {
     }
 
     /// Until the store has done what it has in hand.
-    async fn stored(&mut self) {
+    async fn stored(&mut self) -> Option<Outcome> {
         match &mut self.under_way {
-            // Whether it was kept or the hub stops: there is nothing more to do about it.
-            Some(outcome) => _ = outcome.await,
+            Some(outcome) => outcome.await.ok(),
             None => std::future::pending().await,
+        }
+    }
+
+    /// Whether it was kept or the hub stops, there is nothing more to do about it. What was refused is tried by halves, so
+    /// that only the note is missing that the database does not take.
+    fn done(&mut self, outcome: Option<Outcome>) {
+        self.under_way = None;
+        let Some(Outcome::Refused(refused)) = outcome else { return };
+        let Work::Presence(PresenceNotes { mut changes, mut seen }) = refused.work else { return };
+        let half = (changes.len() + seen.len()).div_ceil(2);
+        let late = PresenceNotes {
+            seen: seen.split_off(half.saturating_sub(changes.len())),
+            changes: changes.split_off(half.min(changes.len())),
+        };
+        if !(late.changes.is_empty() && late.seen.is_empty()) {
+            self.apart.extend([late, PresenceNotes { changes, seen }]);
         }
     }
 
@@ -215,7 +232,12 @@ impl Keeper {
         if dropped + over as u64 > 0 {
             tracing::warn!("{} changes of who is connected are not in the history", dropped + over as u64);
         }
-        if self.under_way.is_none() && !(self.waiting.is_empty() && self.seen.is_empty()) {
+        if self.under_way.is_some() {
+            return;
+        }
+        if let Some(notes) = self.apart.pop() {
+            self.under_way = self.parts.desk.hand_in(Work::Presence(notes), None).ok();
+        } else if !(self.waiting.is_empty() && self.seen.is_empty()) {
             let changes: Vec<PresenceChange> = self.waiting.drain(..self.waiting.len().min(TOGETHER)).collect();
             let room = TOGETHER - changes.len();
             let seen = self.seen.drain(..self.seen.len().min(room)).collect();
@@ -243,8 +265,8 @@ impl Keeper {
                 if self.under_way.is_none() {
                     break;
                 }
-                self.stored().await;
-                self.under_way = None;
+                let outcome = self.stored().await;
+                self.done(outcome);
             }
         };
         let _ = timeout(STOP_WITHIN, all).await;

@@ -4,6 +4,9 @@
 //! Out     [`Done`] with the ticket, in the same order, after the commit.
 //! Keeps   nothing; on an error it tries the same again until it works, and meanwhile nothing is confirmed.
 //!
+//! Except when the error lies in what was handed in: it would come again for ever. Then the group is committed by halves,
+//! down to the piece that the database does not take, which is told so and given back. All others are stored.
+//!
 //! Group commit: what has come in while the last commit was under way goes into the next one. So a lone batch waits for
 //! nobody, and under load one fsync serves hundreds. Between commits the store tends to what can wait.
 
@@ -19,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Done, Store, StoreError, Work};
+use super::{Done, Refused, Store, StoreError, Work};
 use crate::{ingest::utc_ns, metrics::Histogram};
 
 /// Pieces of work that may wait. With [`GROUP`] the most that is in memory.
@@ -28,6 +31,9 @@ pub const QUEUE: usize = 512;
 pub const GROUP: usize = 256;
 /// First and longest wait after an error.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How often a piece alone is tried that the database refuses: of two hubs that make the same row at once the second is
+/// refused, and finds it there when it tries again.
+const TRIES: u32 = 3;
 /// How often the store tends to what can wait, when nothing of it is due.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// A database that has not answered for so long is in trouble. Whoever waits for it gives up by then, and the next are
@@ -127,11 +133,14 @@ fn write<T>(
         }
         if !group.is_empty() {
             let (items, tickets): (Vec<Work>, Vec<T>) = group.drain(..).unzip();
-            let results = commit(&mut store, &items, told, || work.is_closed())?;
-            for result in results.into_iter().zip(tickets) {
-                // Nobody listens any more when the hub is stopping; the work is on disk all the same.
-                let _ = done.blocking_send(result);
-            }
+            let mut tickets = tickets.into_iter();
+            let mut answer = |results: Vec<Done>| {
+                for result in results.into_iter().zip(tickets.by_ref()) {
+                    // Nobody listens any more when the hub is stopping; the work is on disk all the same.
+                    let _ = done.blocking_send(result);
+                }
+            };
+            commit(&mut store, &items, told, &|| work.is_closed(), &mut answer)?;
         }
         // What waits for a commit goes before what can wait, but never starves it: one step a group.
         if tending.next <= Instant::now() && !work.is_closed() {
@@ -172,27 +181,47 @@ impl Tending {
     }
 }
 
+/// Commits all of it, in order, and answers what was done after each commit. As one, unless something in it is refused.
 fn commit(
     store: &mut impl Store,
     items: &[Work],
     told: &Told,
-    stopping: impl Fn() -> bool,
-) -> Result<Vec<Done>, StoreError> {
+    stopping: &dyn Fn() -> bool,
+    answer: &mut dyn FnMut(Vec<Done>),
+) -> Result<(), StoreError> {
     let Told { trouble, took, .. } = told;
+    let works = || {
+        if trouble.send_if_modified(|why| why.take().is_some()) {
+            tracing::info!("storing again; nothing was lost");
+        }
+    };
     let mut wait = RETRY.0;
-    let (mut stop_by, mut raced) = (None, false);
+    let (mut stop_by, mut raced, mut tries) = (None, false, 0);
     loop {
         let began = Instant::now();
         let error = match told.ask(|| store.commit(items)) {
             Ok(done) => {
                 took.observe(began.elapsed());
-                if trouble.send_if_modified(|why| why.take().is_some()) {
-                    tracing::info!("storing again; nothing was lost");
-                }
-                return Ok(done);
+                works();
+                answer(done);
+                return Ok(());
             }
             Err(error) => error,
         };
+        if error.is_of_the_data() {
+            if let (first, rest @ [_, ..]) = items.split_at(items.len().div_ceil(2)) {
+                commit(store, first, told, stopping, answer)?;
+                return commit(store, rest, told, stopping, answer);
+            }
+            tries += 1;
+            if tries >= TRIES {
+                works();
+                let refused = |work: &Work| Refused { work: work.clone(), why: error.to_string() };
+                answer(items.iter().map(|work| Done::Refused(Box::new(refused(work)))).collect());
+                return Ok(());
+            }
+            continue;
+        }
         // Of two hubs that make the same row at once the second is told so at once, and finds it there when it tries again.
         if matches!(error, StoreError::Locked) && began.elapsed() < RETRY.0 && !std::mem::replace(&mut raced, true) {
             continue;
@@ -219,7 +248,7 @@ mod tests {
         fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError> {
             if self.0 > 0 {
                 self.0 -= 1;
-                return Err(StoreError::Content("no space left".into()));
+                return Err(StoreError::Full);
             }
             Ok(work.iter().map(|_| Done::Kept).collect())
         }
@@ -230,7 +259,64 @@ mod tests {
     }
 
     fn some_work() -> Work {
-        Work::Rejected(Rejected { source: "x".into(), received_ns: 0, reason: "x".into(), bytes: Vec::new() })
+        of("x")
+    }
+
+    fn of(source: &str) -> Work {
+        Work::Rejected(Rejected { source: source.into(), received_ns: 0, reason: "x".into(), bytes: Vec::new() })
+    }
+
+    /// A store that does not take what is "bad"; its disk is full now and then.
+    struct Refuses {
+        commits: Arc<Mutex<Vec<usize>>>,
+        calls: usize,
+        let_go: std::sync::mpsc::Receiver<()>,
+    }
+
+    impl Store for Refuses {
+        fn commit(&mut self, work: &[Work]) -> Result<Vec<Done>, StoreError> {
+            self.calls += 1;
+            if self.calls == 1 {
+                self.let_go.recv().unwrap();
+            }
+            if self.calls.is_multiple_of(7) {
+                return Err(StoreError::Full);
+            }
+            if work.contains(&of("bad")) {
+                return Err(StoreError::Refused("it is bad".into()));
+            }
+            self.commits.lock().unwrap().push(work.len());
+            Ok(work.iter().map(|_| Done::Kept).collect())
+        }
+
+        fn reader(&self) -> Arc<dyn Read> {
+            unreachable!("the writer does not read")
+        }
+    }
+
+    #[test]
+    fn what_the_database_refuses_is_given_back_and_the_others_are_stored_in_their_order() {
+        let bad = |ticket: usize| [37, 38, 200].contains(&ticket);
+        let (go, let_go) = std::sync::mpsc::channel();
+        let commits = Arc::new(Mutex::new(Vec::new()));
+        let store = Refuses { commits: commits.clone(), calls: 0, let_go };
+        let Writer { work, mut done, trouble, thread, .. } = start(store).unwrap();
+        // The first goes alone; what comes while it does is one group.
+        for ticket in 0..GROUP {
+            work.blocking_send((of(if bad(ticket) { "bad" } else { "good" }), ticket)).unwrap();
+        }
+        go.send(()).unwrap();
+        for ticket in 0..GROUP {
+            let refused = Refused { work: of("bad"), why: "the database refuses what is in it: it is bad".into() };
+            let wanted = if bad(ticket) { Done::Refused(Box::new(refused)) } else { Done::Kept };
+            assert_eq!(done.blocking_recv(), Some((wanted, ticket)));
+        }
+        drop(work);
+        thread.join().unwrap().unwrap();
+        let commits = commits.lock().unwrap();
+        assert_eq!(commits.iter().sum::<usize>(), GROUP - 3, "each that is good was stored once");
+        assert!(commits.len() <= 1 + 3 * 8, "by halves: {commits:?}");
+        assert_eq!(*trouble.borrow(), None);
     }
 
     #[test]

@@ -273,7 +273,7 @@ pub(super) fn make_readings(session: &mut Session, day: i64) -> Result<(), Store
         return Ok(());
     }
     let (from, to) = (day.saturating_mul(DAY_NS), (day + 1).saturating_mul(DAY_NS));
-    session.batch(&format!(
+    session.long_batch(&format!(
         "LOCK TABLE readings IN SHARE ROW EXCLUSIVE MODE;
          CREATE TABLE {name} (LIKE readings INCLUDING ALL);
          WITH moved AS (DELETE FROM readings_other WHERE utc_ns >= {from} AND utc_ns < {to} RETURNING *)

@@ -20,14 +20,25 @@ use crate::store::StoreError;
 
 /// Connecting, over all addresses of a name.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Any one answer. The server is told to give up earlier.
+/// Any one answer. The server is told to give up earlier: after [`STATEMENT_WITHIN`].
 const ANSWER_WITHIN: Duration = Duration::from_secs(45);
+const STATEMENT_WITHIN: Duration = Duration::from_secs(30);
+/// The one step whose length grows with what is stored: a day's partition of readings is attached once the server has
+/// looked through all that lies in none. What is cut short there would be cut short again the next time, and readings of
+/// that day would be taken by nobody.
+const LONG_STEP: Duration = Duration::from_secs(15 * 60);
 /// What every session is told. A confirmed record is on the server's disk, whatever the server's default is; a hub that
 /// hangs lets go of its locks. Plans are kept, and those of a table that was empty when they were made would read all of
 /// it when it no longer is: every question of a hub has an index.
-const SETTINGS: &str = "SET synchronous_commit = on; SET statement_timeout = '30s'; SET lock_timeout = '10s';
+const SETTINGS: &str = "SET synchronous_commit = on; SET lock_timeout = '10s';
     SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning;
     SET enable_seqscan = off; SET TIME ZONE 'UTC'";
+
+/// Classes of SQLSTATE that lie in what the server was given: data exception, integrity constraint violation, program
+/// limit exceeded. Among them is the row that another hub has made at the same time; the next try finds it there.
+const OF_THE_DATA: [&str; 3] = ["22", "23", "54"];
+/// Letters of what the server says of that.
+const MAX_SAID: usize = 300;
 
 /// Parameters of a statement.
 pub(super) type Given<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -76,6 +87,11 @@ impl Session {
             .build()
             .map_err(|error| unreachable(format!("no runtime: {error}")))?;
         let runtime = Own(Some(runtime));
+        // Nothing was handed in yet, so nothing is wrong with it.
+        let not_yet = |error| match error {
+            StoreError::Refused(why) => StoreError::Database(why.into()),
+            other => other,
+        };
         let connected = runtime.block_on(async {
             let found = timeout(CONNECT_WITHIN, options.config.connect(options.tls.clone())).await;
             let (client, connection) = match found {
@@ -89,10 +105,11 @@ impl Session {
         });
         let client = connected.map_err(|error| match error {
             StoreError::Unreachable { why, .. } => unreachable(why),
-            other => other,
+            other => not_yet(other),
         })?;
         let mut session = Self { runtime, client, statements: HashMap::new(), manifests: HashMap::new() };
-        session.batch(SETTINGS)?;
+        let settings = format!("{SETTINGS}; SET statement_timeout = '{}s'", STATEMENT_WITHIN.as_secs());
+        session.batch(&settings).map_err(not_yet)?;
         Ok(session)
     }
 
@@ -101,11 +118,19 @@ impl Session {
     }
 
     fn wait<T>(runtime: &Own, answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, StoreError> {
-        let answer = runtime.block_on(async { timeout(ANSWER_WITHIN, answer).await });
+        Self::wait_for(runtime, ANSWER_WITHIN, answer)
+    }
+
+    fn wait_for<T>(
+        runtime: &Own,
+        within: Duration,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, StoreError> {
+        let answer = runtime.block_on(async { timeout(within, answer).await });
         answer
             .map_err(|_| StoreError::Unreachable {
                 database: "the server".into(),
-                why: format!("no answer within {ANSWER_WITHIN:?}"),
+                why: format!("no answer within {within:?}"),
             })?
             .map_err(told)
     }
@@ -132,6 +157,15 @@ impl Session {
     /// Statements without parameters.
     pub(super) fn batch(&mut self, sql: &str) -> Result<(), StoreError> {
         Self::wait(&self.runtime, self.client.batch_execute(sql))
+    }
+
+    /// The same where they may take as long as [`LONG_STEP`], inside a transaction.
+    pub(super) fn long_batch(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.batch(&format!("SET LOCAL statement_timeout = '{}s'", LONG_STEP.as_secs()))?;
+        // The server gives up first here too.
+        let within = LONG_STEP + (ANSWER_WITHIN - STATEMENT_WITHIN);
+        Self::wait_for(&self.runtime, within, self.client.batch_execute(sql))?;
+        self.batch(&format!("SET LOCAL statement_timeout = '{}s'", STATEMENT_WITHIN.as_secs()))
     }
 
     /// Rows in binary form, the fastest way in there is.
@@ -206,7 +240,12 @@ fn told(error: tokio_postgres::Error) -> StoreError {
             why = format!("{why}: {cause}");
             source = cause.source();
         }
-        return StoreError::Unreachable { database: "the server".into(), why };
+        // What it has no form for is refused before the server sees it; the library has no other word for that.
+        let unfit = ["error serializing", "error encoding"].iter().any(|begins| why.starts_with(begins));
+        return match unfit {
+            true => StoreError::Refused(why),
+            false => StoreError::Unreachable { database: "the server".into(), why },
+        };
     };
     let code = db.code();
     let away = [
@@ -222,7 +261,6 @@ fn told(error: tokio_postgres::Error) -> StoreError {
         SqlState::T_R_SERIALIZATION_FAILURE,
         SqlState::QUERY_CANCELED,
         // Another hub was first; the next try sees what it wrote.
-        SqlState::UNIQUE_VIOLATION,
         SqlState::DUPLICATE_TABLE,
     ];
     match code {
@@ -234,6 +272,11 @@ fn told(error: tokio_postgres::Error) -> StoreError {
         ),
         code if away.contains(code) => {
             StoreError::Unreachable { database: "the server".into(), why: db.message().into() }
+        }
+        // Its detail would tell the row.
+        code if OF_THE_DATA.iter().any(|class| code.code().starts_with(class)) => {
+            let said: String = db.message().chars().take(MAX_SAID).collect();
+            StoreError::Refused(format!("{said} [SQLSTATE {}]", code.code()))
         }
         code => {
             let detail = db.detail().map(|d| format!(" ({d})")).unwrap_or_default();

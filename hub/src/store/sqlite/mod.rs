@@ -144,11 +144,28 @@ impl Store for Sqlite {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
+        use rusqlite::Error as E;
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreError::Full,
             Some(ErrorCode::NotADatabase) => StoreError::Foreign,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked,
-            _ => StoreError::Database(Box::new(error)),
+            Some(
+                ErrorCode::TooBig
+                | ErrorCode::TypeMismatch
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::ParameterOutOfRange,
+            ) => StoreError::Refused(error.to_string()),
+            _ => match error {
+                // What has no form in SQLite, and a row of its own that is not there or not what was written.
+                E::ToSqlConversionFailure(_)
+                | E::FromSqlConversionFailure(..)
+                | E::InvalidColumnType(..)
+                | E::IntegralValueOutOfRange(..)
+                | E::Utf8Error(..)
+                | E::NulError(_)
+                | E::QueryReturnedNoRows => StoreError::Refused(error.to_string()),
+                _ => StoreError::Database(Box::new(error)),
+            },
         }
     }
 }
