@@ -261,9 +261,10 @@ async fn what_is_to_be_set_aside_and_is_refused_too_is_dropped(on: On) {
 
 async fn a_note_of_presence_that_the_database_refuses_is_missing_alone(on: On) {
     on.refuse("presence", "~name = 'bad-one'");
-    for sensor in ["good-one", "bad-one", "good-two"] {
-        assert_eq!(on.reading("bike", sensor, 1.0).await.0, 200);
-    }
+    // All in one request, so that they are noted together.
+    let item = |sensor| json!({"device": "bike", "sensor": sensor, "quantity": "speed", "value": 1.0});
+    let body = json!(["good-one", "bad-one", "good-two"].map(item));
+    assert_eq!(on.post("/api/v1/readings", &body).await.0, 200);
     let noted = "SELECT count(*) FROM presence WHERE kind = 'sensor' AND gateway = 'bike'";
     until("the others are noted", || on.count(noted) == 2).await;
     on.rig.reaches("refused_by_store", 1).await;
