@@ -93,6 +93,7 @@ export class Health {
       ["Connection", CONNECTION[state] + why + (since === null ? "" : ", " + (state === "online" ? "for " + lasting(since) : ago(since))), state === "online" ? "" : "bad"],
       ["Last heard", heard == null ? "not since the hub started" : ago(heard + passed)],
       ["Unconfirmed", behind === null ? null : several(behind, "record") + " at its last report"],
+      ["Refused", gateway.refused && `its next batch, which it keeps and sends again: ${gateway.refused}`, "bad"],
       ["Spool on its disk", health && bytes(health["spool-bytes"])],
       ["Declared lost", `${several(stored.lost_samples, "sample")} stored as lost` + (health ? `, ${whole(health["lost-samples"])} since its agent started` : ""), stored.lost_samples > 0 ? "some" : ""],
       ["Missing", stored.gaps > 0 ? `${several(stored.missing_records, "record")} in ${several(stored.gaps, "gap")}` : "0 records", stored.gaps > 0 ? "some" : ""],

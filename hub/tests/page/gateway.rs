@@ -272,3 +272,23 @@ async fn the_page_tells_how_the_gateway_and_each_of_its_sensors_are() {
     assert_eq!([&gnss[0], &gnss[1], &gnss[3]], ["gnss", "No satellite fix", "2 satellites, 4 are needed"]);
     assert_eq!([&gnss[4], &gnss[5], &gnss[6]], ["1,234,567", "5", "0"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_the_database_refuses_is_told_with_the_reason_until_one_is_taken() {
+    let Some(browser) = Browser::start(false).await else { return };
+    let broker = Mosquitto::start();
+    let rig = HubRig::start(broker.url()).await;
+    rig.reaches("connections", 1).await;
+    let gateway = TestGateway::connect("truck-7", broker.port).await;
+    gateway.manifest(&manifest()).await;
+    let database = rusqlite::Connection::open(rig.database()).unwrap();
+    let refuse = "CREATE TRIGGER rule BEFORE INSERT ON chunks BEGIN SELECT RAISE(ABORT, 'the rule of the house'); END";
+    database.execute_batch(refuse).unwrap();
+    browser.watch(rig.hub().http, PATH).await;
+    gateway.batch(&seconds("truck-7", 1..=3)).await;
+    browser.sees(&format!("{}?.endsWith('the rule of the house')", fact("Refused"))).await;
+    database.execute_batch("DROP TRIGGER rule").unwrap();
+    gateway.batch(&seconds("truck-7", 1..=3)).await;
+    gateway.confirmed(3).await;
+    browser.reads(&fact("Refused"), json!(null)).await;
+}
